@@ -1,0 +1,185 @@
+/*
+ * The store: ordered tables of bytes with transactions, kept by an engine and made durable by the
+ * log. It knows nothing of sockets, MessagePack or clocks; times are arguments. One thread owns it.
+ *
+ *     store_begin(store, now_ms);                    a transaction: all or nothing
+ *     store_put(store, STORE_KEYS, key, value, STORE_CHANGE_PUT);
+ *     store_end(store, &seq);                        complete, visible to what comes after
+ *     …                                              more transactions of the same turn
+ *     store_commit(store);                           all of them durable, by one write
+ *
+ * Writes go into the engine at once and into the log's pending group, and what each one replaced
+ * into the undo list: store_rollback takes back a transaction or a part of it, store_abandon all
+ * that was not yet committed.
+ *
+ * A *seq* numbers the transactions that made a change: 1, 2, 3… without holes. A *change* is a
+ * write with a kind other than STORE_QUIET; the history of changes can be read back from the log.
+ * Of a transaction that wrote a key more than once the history shows the key once, at the
+ * place of its first write with its final state.
+ *
+ * Views (struct slice) that the store hands out live until the next write or the end of the
+ * turn, whichever comes first.
+ */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include "store/error.h"
+#include "wire/bytes.h"
+
+struct store;
+
+enum store_table {
+    STORE_KEYS,   /* the key-value side, see keys.h */
+    STORE_EXPIRY, /* its index by time */
+    STORE_META,   /* counters of the store's own */
+    STORE_TABLES, /* queue/ adds its own before this line; the numbers are in the log */
+};
+
+enum store_change {
+    STORE_QUIET, /* not a change: indexes, expiries, everything of queues */
+    STORE_CHANGE_PUT,
+    STORE_CHANGE_DELETE,
+    STORE_CHANGE_EXPIRE,
+    STORE_CHANGE_EVICT,
+    STORE_CHANGES
+};
+
+enum store_durability { STORE_ALWAYS, STORE_INTERVAL, STORE_NONE };
+
+/* Called during a start that takes long: bytes of log replayed, and in all. */
+typedef void store_progress_fn(void *context, uint64_t done, uint64_t total);
+
+struct store_options {
+    const char *directory; /* made if absent; NULL: nothing on disk, all gone at the end */
+    const char *engine;    /* "memory"; NULL means that */
+    enum store_durability durability;
+    uint64_t log_retain;   /* bytes of history to keep at least */
+    uint64_t memory_limit; /* bytes, 0: none */
+    size_t segment_size;   /* of the log, 0: the usual */
+    uint64_t wall_ms;      /* the wall clock, ms since 1970 */
+    store_progress_fn *progress;
+    void *progress_context;
+};
+
+/*
+ * Opens or makes the data directory, locks it, replays the log. On failure fills `error` with a
+ * line that names what is wrong and what can be done, and leaves everything as it was.
+ */
+int store_open(struct store **store, const struct store_options *options,
+               struct store_error *error);
+
+/*
+ * Commits nothing that store_commit did not: pending transactions are abandoned. Syncs the log and
+ * marks the directory as cleanly stopped, unless a commit failed before. Returns how that went.
+ */
+int store_close(struct store **store);
+
+/*
+ * A transaction. Its time is `now_ms`, or the newest time that the store has seen where that is
+ * later: time never runs backwards. Exactly one of store_end and store_cancel follows.
+ */
+void store_begin(struct store *store, uint64_t now_ms);
+
+/*
+ * Completes it. `seq`: its own, or the newest one where it made no change. STORE_NO_MEMORY: it
+ * was cancelled.
+ */
+int store_end(struct store *store, uint64_t *seq);
+
+/* Takes back all of it. */
+void store_cancel(struct store *store);
+
+/* A point in the transaction to which store_rollback goes back. */
+struct store_savepoint {
+    size_t undo;
+    size_t operations;
+    size_t log;
+    uint32_t changes;
+};
+
+struct store_savepoint store_savepoint(const struct store *store);
+void store_rollback(struct store *store, struct store_savepoint savepoint);
+
+/* Time of the transaction, or of the last one, in ms since 1970. */
+uint64_t store_now(const struct store *store);
+
+/* The seq that the transaction has if it makes a change: one more than the newest. */
+uint64_t store_next_seq(const struct store *store);
+
+/* How many changes the transaction has made so far; a key written twice may count twice. */
+uint32_t store_change_count(const struct store *store);
+
+/* STORE_NOT_FOUND where absent. Outside a transaction too. */
+int store_get(struct store *store, enum store_table table, struct slice key, struct slice *value);
+
+/*
+ * Inside a transaction. STORE_FULL: the limit of disk or memory is reached; store_delete may use
+ * what is kept in reserve for it. STORE_NO_MEMORY. store_delete of an absent key: STORE_NOT_FOUND.
+ * The value may be given in two parts that are stored one behind the other; key and value must not be
+ * views from the store.
+ */
+int store_put(struct store *store, enum store_table table, struct slice key, struct slice head,
+              struct slice value, enum store_change change);
+int store_delete(struct store *store, enum store_table table, struct slice key,
+                 enum store_change change);
+
+/* How many keys the table has in start <= key < end; `end.data == NULL`: no upper bound. */
+uint64_t store_count(struct store *store, enum store_table table, struct slice start,
+                     struct slice end);
+
+/*
+ * Walking a table; see engine.h for the rules of each call. The store owns one cursor for each
+ * table and hands it out, so there is nothing to close, and one walk at a time for each table.
+ * NULL where memory is out.
+ */
+struct engine_cursor *store_cursor(struct store *store, enum store_table table);
+
+/*
+ * Makes every ended transaction as durable as the durability says. STORE_FULL: nothing was
+ * written; the caller abandons the turn. STORE_IO: final, the store takes no further commits;
+ * store_failure says what happened.
+ */
+int store_commit(struct store *store);
+
+/* Undoes every transaction since the last commit. */
+void store_abandon(struct store *store);
+
+/* For durability `interval`: one fdatasync for all commits since the last. */
+int store_sync(struct store *store);
+
+const char *store_failure(const struct store *store);
+
+/* Newest seq (of ended transactions); oldest seq kept in history; the epoch, a zero-terminated str. */
+uint64_t store_seq(const struct store *store);
+uint64_t store_oldest(const struct store *store);
+const char *store_epoch(const struct store *store);
+
+struct store_stats {
+    uint64_t keys;       /* in STORE_KEYS, those that are due to expire included */
+    uint64_t memory;     /* bytes that the engine takes */
+    uint64_t disk;       /* bytes that the log takes */
+    uint64_t pending;    /* bytes of log that the next commit will write */
+    uint64_t syncs;      /* fdatasyncs that a commit waited for */
+    uint64_t replayed;   /* records that the start replayed */
+};
+
+void store_stats(const struct store *store, struct store_stats *stats);
+
+/*
+ * History. store_history_seek: the next change is the first with seq > since; STORE_COMPACTED
+ * where that is not kept or since is past the newest seq. store_history_next hands out change by
+ * change, STORE_NOT_FOUND at the end. Ended transactions that are not yet committed are part of it.
+ */
+struct store_history_change {
+    uint64_t seq;
+    uint32_t index; /* within the transaction, */
+    uint32_t count; /* which has so many */
+    enum store_change change;
+    struct slice key;
+    struct slice value; /* as put: head and value; empty unless STORE_CHANGE_PUT */
+};
+
+int store_history_seek(struct store *store, uint64_t since);
+int store_history_next(struct store *store, struct store_history_change *change);
+
+#endif
