@@ -92,8 +92,7 @@ void store_cancel(struct store *store);
 /* A point in the transaction to which store_rollback goes back. */
 struct store_savepoint {
     size_t undo;
-    size_t operations;
-    size_t log;
+    uint32_t operations;
     uint32_t changes;
 };
 
@@ -115,8 +114,8 @@ int store_get(struct store *store, enum store_table table, struct slice key, str
 /*
  * Inside a transaction. STORE_FULL: the limit of disk or memory is reached; store_delete may use
  * what is kept in reserve for it. STORE_NO_MEMORY. store_delete of an absent key: STORE_NOT_FOUND.
- * The value may be given in two parts that are stored one behind the other; key and value must not be
- * views from the store.
+ * The value is given in two parts that are stored one behind the other. All of them are copied
+ * before anything changes, so they may be views from the store.
  */
 int store_put(struct store *store, enum store_table table, struct slice key, struct slice head,
               struct slice value, enum store_change change);
@@ -149,18 +148,19 @@ int store_sync(struct store *store);
 
 const char *store_failure(const struct store *store);
 
-/* Newest seq (of ended transactions); oldest seq kept in history; the epoch, a zero-terminated str. */
+/* Newest seq (of ended transactions); oldest seq kept in history; the epoch, a zero-terminated str.
+ */
 uint64_t store_seq(const struct store *store);
 uint64_t store_oldest(const struct store *store);
 const char *store_epoch(const struct store *store);
 
 struct store_stats {
-    uint64_t keys;       /* in STORE_KEYS, those that are due to expire included */
-    uint64_t memory;     /* bytes that the engine takes */
-    uint64_t disk;       /* bytes that the log takes */
-    uint64_t pending;    /* bytes of log that the next commit will write */
-    uint64_t syncs;      /* fdatasyncs that a commit waited for */
-    uint64_t replayed;   /* records that the start replayed */
+    uint64_t keys;     /* in STORE_KEYS, those that are due to expire included */
+    uint64_t memory;   /* bytes that the engine takes */
+    uint64_t disk;     /* bytes that the log takes */
+    uint64_t pending;  /* bytes of log that the next commit will write */
+    uint64_t syncs;    /* fdatasyncs that a commit waited for */
+    uint64_t replayed; /* records that the start replayed */
 };
 
 void store_stats(const struct store *store, struct store_stats *stats);

@@ -1,0 +1,45 @@
+/*
+ * The data directory: made if absent, locked while it is open, and described by a small text file,
+ * `state`, that is replaced atomically. The log and the engines keep their own files in it.
+ */
+#ifndef STORE_DIRECTORY_H
+#define STORE_DIRECTORY_H
+
+#include "store/store.h"
+
+enum {
+    DIRECTORY_FORMAT = 1,
+    DIRECTORY_MAX_NAME = 16,   /* an engine's name, with its zero */
+    DIRECTORY_EPOCH_BYTES = 8, /* random ones */
+    DIRECTORY_MAX_EPOCH = 2 * DIRECTORY_EPOCH_BYTES + 1,
+};
+
+struct directory_state {
+    char engine[DIRECTORY_MAX_NAME];
+    char epoch[DIRECTORY_MAX_EPOCH];
+    enum store_durability durability; /* of the run that has it open, or had it last */
+    bool clean;                       /* that run stopped cleanly: nothing was lost */
+    uint64_t forgotten;               /* history up to this seq is gone */
+};
+
+struct directory;
+
+/*
+ * Opens, makes and locks it. `state` is as the last run left it; its epoch is empty where the
+ * directory is new. STORE_LOCKED names the process that holds it; STORE_INVALID: it holds
+ * something else, or another format; STORE_CORRUPT; STORE_IO.
+ */
+int directory_open(struct directory **directory, const char *path, struct directory_state *state,
+                   struct store_error *error);
+
+/* Replaces the state, durably. */
+int directory_save(struct directory *directory, const struct directory_state *state,
+                   struct store_error *error);
+
+/* Unlocks. */
+void directory_close(struct directory **directory);
+
+/* A new random epoch, as text. STORE_IO where the system has no random bytes. */
+int directory_new_epoch(char epoch[DIRECTORY_MAX_EPOCH], struct store_error *error);
+
+#endif

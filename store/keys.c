@@ -1,0 +1,357 @@
+#include "store/keys.h"
+
+#include "store/engine.h"
+
+/*
+ * An entry as it is stored, little endian:
+ *
+ *     1 byte    0 (4 bits: format) | has expiry (1 bit) | size of the version - 1 (3 bits)
+ *     1 to 8    version
+ *     8         expires_at in ms, where it has one
+ *     rest      value
+ *
+ * To change it, give the format another number and read both.
+ *
+ * The key of STORE_EXPIRY is expires_at in ms (8 bytes, big endian, so that the first key is due
+ * first) and the key; it has no value.
+ */
+enum {
+    ENTRY_VERSION_SIZE = 0x07,
+    ENTRY_HAS_EXPIRY = 0x08,
+    ENTRY_FORMAT = 0xf0,
+    EXPIRY_SIZE = 8,
+    MAX_HEAD = 1 + 8 + EXPIRY_SIZE,
+};
+
+static void write_number(uint8_t *at, uint64_t number, unsigned size)
+{
+    for (unsigned i = 0; i < size; i++)
+        at[i] = (uint8_t)(number >> (8 * i));
+}
+
+static uint64_t read_number(const uint8_t *at, unsigned size)
+{
+    uint64_t number = 0;
+    for (unsigned i = 0; i < size; i++)
+        number |= (uint64_t)at[i] << (8 * i);
+    return number;
+}
+
+static unsigned bytes_of(uint64_t number)
+{
+    return number == 0 ? 1 : (unsigned)(71 - __builtin_clzll(number)) / 8;
+}
+
+static struct slice encode_head(uint8_t *head, uint64_t version, uint64_t expires_at_ms)
+{
+    unsigned size = bytes_of(version);
+    head[0] = (uint8_t)((size - 1) | (expires_at_ms != 0 ? ENTRY_HAS_EXPIRY : 0));
+    write_number(head + 1, version, size);
+    if (expires_at_ms == 0)
+        return slice_of(head, 1 + size);
+    write_number(head + 1 + size, expires_at_ms, EXPIRY_SIZE);
+    return slice_of(head, 1 + size + EXPIRY_SIZE);
+}
+
+int keys_decode(struct slice stored, struct keys_entry *entry)
+{
+    if (stored.size < 1 || (stored.data[0] & ENTRY_FORMAT) != 0)
+        return STORE_CORRUPT;
+    unsigned version_size = (stored.data[0] & ENTRY_VERSION_SIZE) + 1;
+    bool has_expiry = (stored.data[0] & ENTRY_HAS_EXPIRY) != 0;
+    size_t head = 1 + version_size + (has_expiry ? EXPIRY_SIZE : 0);
+    if (stored.size < head)
+        return STORE_CORRUPT;
+    entry->version = read_number(stored.data + 1, version_size);
+    entry->expires_at_ms =
+        has_expiry ? read_number(stored.data + 1 + version_size, EXPIRY_SIZE) : 0;
+    entry->value = slice_of(stored.data + head, stored.size - head);
+    return 0;
+}
+
+void keys_init(struct keys *keys, struct store *store)
+{
+    *keys = (struct keys){.store = store};
+}
+
+void keys_forget_times(struct keys *keys)
+{
+    keys->no_expiry_before_ms = 0;
+}
+
+/* The entry, expired or not. */
+static int get_any(struct keys *keys, struct slice key, struct keys_entry *entry)
+{
+    struct slice stored;
+    int rc = store_get(keys->store, STORE_KEYS, key, &stored);
+    return rc != 0 ? rc : keys_decode(stored, entry);
+}
+
+static bool expired(const struct keys *keys, const struct keys_entry *entry)
+{
+    return entry->expires_at_ms != 0 && entry->expires_at_ms <= store_now(keys->store);
+}
+
+int keys_get(struct keys *keys, struct slice key, struct keys_entry *entry)
+{
+    int rc = get_any(keys, key, entry);
+    return rc == 0 && expired(keys, entry) ? STORE_NOT_FOUND : rc;
+}
+
+static struct slice index_key(uint8_t *buffer, uint64_t expires_at_ms, struct slice key)
+{
+    for (int i = 0; i < EXPIRY_SIZE; i++)
+        buffer[i] = (uint8_t)(expires_at_ms >> (8 * (EXPIRY_SIZE - 1 - i)));
+    memcpy(buffer + EXPIRY_SIZE, key.data, key.size);
+    return slice_of(buffer, EXPIRY_SIZE + key.size);
+}
+
+static uint64_t index_time(struct slice index)
+{
+    uint64_t time_ms = 0;
+    for (int i = 0; i < EXPIRY_SIZE; i++)
+        time_ms = time_ms << 8 | index.data[i];
+    return time_ms;
+}
+
+static int index_add(struct keys *keys, uint64_t expires_at_ms, struct slice key)
+{
+    uint8_t buffer[EXPIRY_SIZE + KEYS_MAX_KEY];
+    if (expires_at_ms == 0)
+        return 0;
+    if (expires_at_ms < keys->no_expiry_before_ms)
+        keys->no_expiry_before_ms = expires_at_ms;
+    return store_put(keys->store, STORE_EXPIRY, index_key(buffer, expires_at_ms, key),
+                     (struct slice){0}, (struct slice){0}, STORE_QUIET);
+}
+
+static int index_remove(struct keys *keys, uint64_t expires_at_ms, struct slice key)
+{
+    uint8_t buffer[EXPIRY_SIZE + KEYS_MAX_KEY];
+    if (expires_at_ms == 0)
+        return 0;
+    return store_delete(keys->store, STORE_EXPIRY, index_key(buffer, expires_at_ms, key),
+                        STORE_QUIET);
+}
+
+static int index_move(struct keys *keys, struct slice key, uint64_t from_ms, uint64_t to_ms)
+{
+    if (from_ms == to_ms)
+        return 0;
+    int rc = index_remove(keys, from_ms, key);
+    return rc != 0 ? rc : index_add(keys, to_ms, key);
+}
+
+int keys_put(struct keys *keys, struct slice key, struct slice value, uint64_t expires_at_ms)
+{
+    struct store *store = keys->store;
+    uint8_t head[MAX_HEAD];
+    struct keys_entry old = {0};
+    int rc = get_any(keys, key, &old);
+    if (rc != 0 && rc != STORE_NOT_FOUND)
+        return rc;
+    uint64_t old_expiry_ms = rc == 0 ? old.expires_at_ms : 0;
+    struct store_savepoint before = store_savepoint(store);
+    rc = store_put(store, STORE_KEYS, key, encode_head(head, store_next_seq(store), expires_at_ms),
+                   value, STORE_CHANGE_PUT);
+    if (rc == 0)
+        rc = index_move(keys, key, old_expiry_ms, expires_at_ms);
+    if (rc != 0)
+        store_rollback(store, before);
+    return rc;
+}
+
+static int remove_entry(struct keys *keys, struct slice key, uint64_t expires_at_ms,
+                        enum store_change change)
+{
+    struct store_savepoint before = store_savepoint(keys->store);
+    int rc = store_delete(keys->store, STORE_KEYS, key, change);
+    if (rc == 0)
+        rc = index_remove(keys, expires_at_ms, key);
+    if (rc != 0)
+        store_rollback(keys->store, before);
+    return rc;
+}
+
+int keys_delete(struct keys *keys, struct slice key)
+{
+    struct keys_entry entry;
+    int rc = keys_get(keys, key, &entry);
+    return rc != 0 ? rc : remove_entry(keys, key, entry.expires_at_ms, STORE_CHANGE_DELETE);
+}
+
+int keys_touch(struct keys *keys, struct slice key, uint64_t expires_at_ms)
+{
+    struct store *store = keys->store;
+    struct keys_entry entry;
+    uint8_t head[MAX_HEAD];
+    int rc = keys_get(keys, key, &entry);
+    if (rc != 0 || entry.expires_at_ms == expires_at_ms)
+        return rc;
+    uint64_t old_expiry_ms = entry.expires_at_ms;
+    struct store_savepoint before = store_savepoint(store);
+    rc = store_put(store, STORE_KEYS, key, encode_head(head, entry.version, expires_at_ms),
+                   entry.value, STORE_QUIET);
+    if (rc == 0)
+        rc = index_move(keys, key, old_expiry_ms, expires_at_ms);
+    if (rc != 0)
+        store_rollback(store, before);
+    return rc;
+}
+
+/* Ranges. */
+
+struct keys_range keys_prefix(struct slice prefix, uint8_t *buffer)
+{
+    struct keys_range range = {.start = prefix};
+    size_t size = prefix.size;
+    while (size > 0 && prefix.data[size - 1] == 0xff)
+        size--;
+    if (size == 0)
+        return range;
+    memcpy(buffer, prefix.data, size);
+    buffer[size - 1]++;
+    range.end = slice_of(buffer, size);
+    return range;
+}
+
+static bool in_range(const struct keys_range *range, struct slice key)
+{
+    return slice_compare(key, range->start) >= 0 &&
+           (range->end.data == NULL || slice_compare(key, range->end) < 0);
+}
+
+/* How many keys of the range are still stored though they have expired. */
+static uint64_t count_expired(struct keys *keys, const struct keys_range *range)
+{
+    struct engine_cursor *cursor = store_cursor(keys->store, STORE_EXPIRY);
+    struct slice index;
+    struct slice none;
+    uint64_t count = 0;
+    if (cursor == NULL)
+        return 0;
+    int rc = cursor->methods->cursor_seek(cursor, slice_of("", 0), &index, &none);
+    while (rc == 0 && index_time(index) <= store_now(keys->store)) {
+        count += in_range(range, slice_of(index.data + EXPIRY_SIZE, index.size - EXPIRY_SIZE));
+        rc = cursor->methods->cursor_next(cursor, &index, &none);
+    }
+    return count;
+}
+
+uint64_t keys_count(struct keys *keys, struct keys_range range)
+{
+    uint64_t count = store_count(keys->store, STORE_KEYS, range.start, range.end);
+    if (keys_due(keys, store_now(keys->store)))
+        count -= count_expired(keys, &range);
+    return count;
+}
+
+/* From where the cursor is, on to the next entry that is in the range and has not expired. */
+static int settle(struct keys_walk *walk, struct engine_cursor *cursor, int rc, struct slice *key,
+                  struct keys_entry *entry, struct slice *stored)
+{
+    for (;;) {
+        if (rc != 0)
+            return rc;
+        if (!in_range(&walk->range, *key))
+            return STORE_NOT_FOUND;
+        rc = keys_decode(*stored, entry);
+        if (rc != 0 || !expired(walk->keys, entry))
+            return rc;
+        rc = walk->reverse ? cursor->methods->cursor_prev(cursor, key, stored)
+                           : cursor->methods->cursor_next(cursor, key, stored);
+    }
+}
+
+int keys_first(struct keys_walk *walk, struct slice *key, struct keys_entry *entry)
+{
+    struct engine_cursor *cursor = store_cursor(walk->keys->store, STORE_KEYS);
+    struct slice stored;
+    if (cursor == NULL)
+        return STORE_NO_MEMORY;
+    int rc = walk->reverse
+                 ? cursor->methods->cursor_seek_before(cursor, walk->range.end, key, &stored)
+                 : cursor->methods->cursor_seek(cursor, walk->range.start, key, &stored);
+    return settle(walk, cursor, rc, key, entry, &stored);
+}
+
+int keys_next(struct keys_walk *walk, struct slice *key, struct keys_entry *entry)
+{
+    struct engine_cursor *cursor = store_cursor(walk->keys->store, STORE_KEYS);
+    struct slice stored;
+    if (cursor == NULL)
+        return STORE_NO_MEMORY;
+    int rc = walk->reverse ? cursor->methods->cursor_prev(cursor, key, &stored)
+                           : cursor->methods->cursor_next(cursor, key, &stored);
+    return settle(walk, cursor, rc, key, entry, &stored);
+}
+
+/* Expiry. */
+
+/* The first of the index: STORE_NOT_FOUND where nothing ever expires. */
+static int first_due(struct keys *keys, struct slice *index)
+{
+    struct engine_cursor *cursor = store_cursor(keys->store, STORE_EXPIRY);
+    struct slice none;
+    if (cursor == NULL)
+        return STORE_NO_MEMORY;
+    return cursor->methods->cursor_seek(cursor, slice_of("", 0), index, &none);
+}
+
+uint64_t keys_next_expiry(struct keys *keys)
+{
+    struct slice index;
+    int rc = first_due(keys, &index);
+    uint64_t next_ms = rc == 0 ? index_time(index) : 0;
+    if (rc == 0 || rc == STORE_NOT_FOUND)
+        keys->no_expiry_before_ms = rc == 0 ? next_ms : UINT64_MAX;
+    return next_ms;
+}
+
+bool keys_due(struct keys *keys, uint64_t now_ms)
+{
+    if (now_ms < keys->no_expiry_before_ms)
+        return false;
+    uint64_t next_ms = keys_next_expiry(keys);
+    return next_ms != 0 && next_ms <= now_ms;
+}
+
+/* In a transaction: removes the first of the index where it is due, else STORE_NOT_FOUND. */
+static int expire_first(struct keys *keys)
+{
+    uint8_t key[KEYS_MAX_KEY];
+    struct slice index;
+    int rc = first_due(keys, &index);
+    if (rc != 0)
+        return rc;
+    uint64_t expires_at_ms = index_time(index);
+    size_t size = index.size - EXPIRY_SIZE;
+    if (expires_at_ms > store_now(keys->store))
+        return STORE_NOT_FOUND;
+    memcpy(key, index.data + EXPIRY_SIZE, size); /* the view ends with the first write */
+    return remove_entry(keys, slice_of(key, size), expires_at_ms, STORE_CHANGE_EXPIRE);
+}
+
+int keys_expire(struct keys *keys, uint64_t now_ms, uint32_t *expired_keys)
+{
+    uint32_t count = 0;
+    int rc = 0;
+    store_begin(keys->store, now_ms);
+    while (count < KEYS_MAX_EXPIRED && (rc = expire_first(keys)) == 0)
+        count++;
+    keys->no_expiry_before_ms = 0;
+    *expired_keys = count;
+    int end_rc = store_end(keys->store, NULL);
+    return rc != 0 && rc != STORE_NOT_FOUND ? rc : end_rc;
+}
+
+int keys_expire_key(struct keys *keys, uint64_t now_ms, struct slice key)
+{
+    struct keys_entry entry;
+    store_begin(keys->store, now_ms);
+    int rc = get_any(keys, key, &entry);
+    if (rc == 0 && expired(keys, &entry))
+        rc = remove_entry(keys, key, entry.expires_at_ms, STORE_CHANGE_EXPIRE);
+    int end_rc = store_end(keys->store, NULL);
+    return rc != 0 && rc != STORE_NOT_FOUND ? rc : end_rc;
+}

@@ -1,0 +1,587 @@
+#include "store/store.h"
+
+#include <sys/random.h>
+
+#include "store/directory.h"
+#include "store/engine.h"
+#include "store/log.h"
+#include "store/transaction.h"
+
+/*
+ * What one write replaced, for taking it back. The undo list is a stack of bytes: key, old value,
+ * and this behind them, so that it is read from its end.
+ */
+struct undo {
+    uint32_t key_size;
+    uint32_t value_size;
+    uint32_t table;
+    uint32_t existed; /* else there was no such key */
+};
+
+struct store {
+    struct directory *directory; /* NULL: nothing on disk */
+    struct directory_state state;
+    struct log *log;
+    struct engine *engine;
+    struct engine_cursor *cursors[STORE_TABLES];
+    uint64_t memory_limit;
+    uint64_t log_retain;
+
+    uint64_t now_ms;
+    uint64_t seq;           /* of the last ended transaction that made a change */
+    uint64_t committed_seq; /* the same, as of the last commit */
+    uint64_t replayed;
+
+    struct buffer undo; /* of all transactions since the last commit */
+    bool open_turn;     /* something was written since */
+    bool broken;        /* an undo failed: the state in memory is not to be trusted */
+
+    struct transaction transaction;
+    struct buffer *body; /* the log's buffer, once the transaction has written; else NULL */
+    size_t body_start;   /* where the operations of the transaction begin in it */
+    size_t undo_start;   /* where its undo begins */
+
+    struct log_reader *history;
+    struct slice history_body; /* of the record that is being read */
+    size_t history_at;
+    struct store_history_change history_change; /* seq, and index of the next */
+};
+
+/* Opening. */
+
+static int apply(struct store *store, const struct operation *operation)
+{
+    struct engine *engine = store->engine;
+    if (operation_is_put(operation->action))
+        return engine->methods->put(engine, operation->table, operation->key, operation->value);
+    int rc = engine->methods->delete (engine, operation->table, operation->key);
+    return rc == STORE_NOT_FOUND ? 0 : rc;
+}
+
+/* What the log's callbacks need during a start. */
+struct opening {
+    struct store *store;
+    const struct store_options *options;
+};
+
+static void progress(void *context, uint64_t done, uint64_t total)
+{
+    const struct store_options *options = ((struct opening *)context)->options;
+    if (options->progress != NULL)
+        options->progress(options->progress_context, done, total);
+}
+
+static int replay(void *context, uint64_t position, const struct log_record *record,
+                  struct store_error *error)
+{
+    struct store *store = ((struct opening *)context)->store;
+    struct operation operation;
+    size_t at = 0;
+    int rc;
+    while ((rc = operation_read(record->body, &at, &operation)) == 0) {
+        rc = apply(store, &operation);
+        if (rc != 0)
+            return store_fail(error, (enum store_code)rc, "out of memory while reading the log");
+    }
+    if (rc != STORE_NOT_FOUND)
+        return store_fail(error, STORE_CORRUPT,
+                          "the log has a record that makes no sense in group %llu: it was written "
+                          "by another version or is damaged",
+                          (unsigned long long)position);
+    if (record->seq != 0)
+        store->seq = record->seq;
+    if (record->time_ms > store->now_ms)
+        store->now_ms = record->time_ms;
+    store->replayed++;
+    return 0;
+}
+
+static int check_options(const struct store_options *options, struct store_error *error)
+{
+    if (options->engine != NULL && strcmp(options->engine, engine_memory.name) != 0)
+        return store_fail(error, STORE_INVALID, "there is no engine '%s'; this version has %s",
+                          options->engine, engine_memory.name);
+    return 0;
+}
+
+static int open_directory(struct store *store, const struct store_options *options,
+                          struct store_error *error)
+{
+    struct directory_state *state = &store->state;
+    if (options->directory == NULL)
+        return 0;
+    int rc = directory_open(&store->directory, options->directory, state, error);
+    if (rc == 0 && state->epoch[0] != '\0' && strcmp(state->engine, engine_memory.name) != 0)
+        rc = store_fail(error, STORE_INVALID, "%s was made with engine '%s': give --engine %s",
+                        options->directory, state->engine, state->engine);
+    return rc;
+}
+
+/*
+ * History goes on under its epoch where nothing can have been lost: a run that synced before each
+ * reply, or that ended cleanly.
+ */
+static int settle_epoch(struct store *store, enum store_durability durability,
+                        struct store_error *error)
+{
+    struct directory_state *state = &store->state;
+    bool fresh = state->epoch[0] == '\0';
+    bool lost = !fresh && !state->clean && state->durability != STORE_ALWAYS;
+    int rc = fresh || lost ? directory_new_epoch(state->epoch, error) : 0;
+    if (rc != 0)
+        return rc;
+    if (lost)
+        state->forgotten = store->seq;
+    log_forget(store->log, state->forgotten);
+    strcpy(state->engine, engine_memory.name);
+    state->durability = durability;
+    state->clean = false;
+    return store->directory != NULL ? directory_save(store->directory, state, error) : 0;
+}
+
+static int open_log(struct store *store, const struct store_options *options, uint64_t applied,
+                    struct store_error *error)
+{
+    static const enum log_durability durabilities[] = {
+        [STORE_ALWAYS] = LOG_ALWAYS, [STORE_INTERVAL] = LOG_INTERVAL, [STORE_NONE] = LOG_NONE};
+    struct log_options log_options = {
+        .directory = options->directory,
+        .durability = durabilities[options->durability],
+        .segment_size = options->segment_size,
+        .applied = applied,
+    };
+    struct opening opening = {.store = store, .options = options};
+    return log_open(&store->log, &log_options, replay, progress, &opening, error);
+}
+
+static void destroy(struct store *store)
+{
+    if (store->history != NULL)
+        log_reader_close(&store->history);
+    for (int table = 0; table < STORE_TABLES; table++)
+        if (store->cursors[table] != NULL)
+            store->engine->methods->cursor_close(store->cursors[table]);
+    if (store->engine != NULL)
+        store->engine->methods->close(store->engine);
+    directory_close(&store->directory);
+    transaction_free(&store->transaction);
+    buffer_free(&store->undo);
+    free(store);
+}
+
+int store_open(struct store **result, const struct store_options *options,
+               struct store_error *error)
+{
+    struct engine_options engine_options = {.directory = options->directory};
+    uint64_t applied = 0;
+    uint64_t seed;
+    int rc = check_options(options, error);
+    if (rc != 0)
+        return rc;
+    struct store *store = calloc(1, sizeof *store);
+    if (store == NULL)
+        return store_fail(error, STORE_NO_MEMORY, "out of memory");
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed) {
+        rc = store_fail(error, STORE_IO, "the system gives no random bytes");
+        goto err_after_alloc;
+    }
+    transaction_init(&store->transaction, seed);
+    store->memory_limit = options->memory_limit;
+    store->log_retain = options->log_retain;
+    store->now_ms = options->wall_ms;
+    rc = open_directory(store, options, error);
+    if (rc == 0)
+        rc = engine_memory.open(&store->engine, &engine_options, &applied, error);
+    if (rc == 0)
+        rc = open_log(store, options, applied, error);
+    if (rc != 0)
+        goto err_after_alloc;
+    rc = settle_epoch(store, options->durability, error);
+    if (rc == 0)
+        rc = log_reader_open(store->log, &store->history);
+    if (rc != 0)
+        goto err_after_log;
+    store->committed_seq = store->seq;
+    *result = store;
+    return 0;
+
+err_after_log:
+    (void)log_close(&store->log);
+err_after_alloc:
+    destroy(store);
+    return rc;
+}
+
+int store_close(struct store **pointer)
+{
+    struct store *store = *pointer;
+    if (store == NULL)
+        return 0;
+    *pointer = NULL;
+    store_abandon(store);
+    log_reader_close(&store->history);
+    int rc = log_close(&store->log);
+    if (rc == 0 && store->directory != NULL && !store->broken) {
+        store->state.clean = true;
+        rc = directory_save(store->directory, &store->state, NULL);
+    }
+    destroy(store);
+    return rc;
+}
+
+/* Transactions. */
+
+void store_begin(struct store *store, uint64_t now_ms)
+{
+    if (now_ms > store->now_ms)
+        store->now_ms = now_ms;
+    transaction_clear(&store->transaction);
+    store->body = NULL;
+    store->undo_start = store->undo.size;
+}
+
+static void undo_one(struct store *store)
+{
+    struct buffer *list = &store->undo;
+    struct undo undo;
+    memcpy(&undo, list->data + list->size - sizeof undo, sizeof undo);
+    list->size -= sizeof undo + undo.value_size + undo.key_size;
+    struct slice key = slice_of(list->data + list->size, undo.key_size);
+    struct slice value = slice_of(key.data + key.size, undo.value_size);
+    struct engine *engine = store->engine;
+    int rc = undo.existed ? engine->methods->put(engine, undo.table, key, value)
+                          : engine->methods->delete (engine, undo.table, key);
+    if (rc != 0)
+        store->broken = true;
+}
+
+static void undo_to(struct store *store, size_t size)
+{
+    while (store->undo.size > size)
+        undo_one(store);
+    store->undo.failed = false;
+}
+
+static int note_undo(struct store *store, enum store_table table, struct slice key,
+                     const struct slice *old)
+{
+    struct undo undo = {.key_size = (uint32_t)key.size,
+                        .value_size = old != NULL ? (uint32_t)old->size : 0,
+                        .table = table,
+                        .existed = old != NULL};
+    if (!buffer_reserve(&store->undo, key.size + undo.value_size + sizeof undo)) {
+        store->undo.failed = false; /* nothing was appended, so nothing is missing */
+        return STORE_NO_MEMORY;
+    }
+    buffer_append_slice(&store->undo, key);
+    if (old != NULL)
+        buffer_append_slice(&store->undo, *old);
+    buffer_append(&store->undo, &undo, sizeof undo);
+    return 0;
+}
+
+/* The transaction's record in the log begins with its first write. */
+static void begin_record(struct store *store)
+{
+    if (store->body != NULL)
+        return;
+    store->body = log_begin_record(store->log);
+    store->body_start = store->body->size;
+    store->open_turn = true;
+}
+
+int store_end(struct store *store, uint64_t *seq)
+{
+    struct transaction *transaction = &store->transaction;
+    int rc = 0;
+    if (store->body != NULL && transaction->count == 0)
+        store_cancel(store);
+    if (store->body != NULL) {
+        rc = transaction_finish(transaction, store->body, store->body_start);
+        uint64_t own_seq = transaction->changes > 0 ? store->seq + 1 : 0;
+        if (rc == 0)
+            rc = log_end_record(store->log, own_seq, store->now_ms);
+        else
+            log_drop_record(store->log);
+        store->body = NULL;
+        if (rc != 0)
+            undo_to(store, store->undo_start);
+        else if (own_seq != 0)
+            store->seq = own_seq;
+    }
+    transaction_clear(transaction);
+    if (seq != NULL)
+        *seq = store->seq;
+    return rc;
+}
+
+void store_cancel(struct store *store)
+{
+    undo_to(store, store->undo_start);
+    if (store->body != NULL)
+        log_drop_record(store->log);
+    store->body = NULL;
+    transaction_clear(&store->transaction);
+}
+
+struct store_savepoint store_savepoint(const struct store *store)
+{
+    return (struct store_savepoint){.undo = store->undo.size,
+                                    .operations = store->transaction.count,
+                                    .changes = store->transaction.changes};
+}
+
+void store_rollback(struct store *store, struct store_savepoint savepoint)
+{
+    undo_to(store, savepoint.undo);
+    if (store->body != NULL)
+        transaction_truncate(&store->transaction, store->body, store->body_start,
+                             savepoint.operations, savepoint.changes);
+}
+
+uint64_t store_now(const struct store *store)
+{
+    return store->now_ms;
+}
+
+uint64_t store_next_seq(const struct store *store)
+{
+    return store->seq + 1;
+}
+
+uint32_t store_change_count(const struct store *store)
+{
+    return store->transaction.changes;
+}
+
+/* Reading and writing. */
+
+int store_get(struct store *store, enum store_table table, struct slice key, struct slice *value)
+{
+    return store->engine->methods->get(store->engine, table, key, value);
+}
+
+/*
+ * What a put and a delete have in common before the engine is touched: space, the undo entry, the
+ * operation in the record. `stored` is the value there. On failure nothing has happened.
+ */
+static int note_write(struct store *store, enum store_table table, enum operation_action action,
+                      struct slice key, const struct slice *old, struct slice head,
+                      struct slice value, struct slice *stored)
+{
+    bool frees = !operation_is_put(action);
+    size_t undo_size = store->undo.size;
+    int rc = log_reserve(store->log, operation_size(key, head.size + value.size), frees);
+    if (rc == 0)
+        rc = note_undo(store, table, key, old);
+    if (rc != 0)
+        return rc;
+    begin_record(store);
+    rc = transaction_add(&store->transaction, store->body, store->body_start, table, action, key,
+                         head, value, stored);
+    if (rc != 0) {
+        store->undo.size = undo_size;
+        store->body->failed = false; /* nothing was appended, so nothing is missing */
+    }
+    return rc;
+}
+
+/* Takes back what note_write did, where the engine then failed. */
+static void unnote_write(struct store *store, size_t undo_size, uint32_t count, uint32_t changes)
+{
+    store->undo.size = undo_size;
+    transaction_truncate(&store->transaction, store->body, store->body_start, count, changes);
+}
+
+static bool over_memory_limit(const struct store *store, size_t more)
+{
+    return store->memory_limit != 0 &&
+           store->engine->methods->memory(store->engine) + more > store->memory_limit;
+}
+
+int store_put(struct store *store, enum store_table table, struct slice key, struct slice head,
+              struct slice value, enum store_change change)
+{
+    struct engine *engine = store->engine;
+    struct slice old;
+    struct slice stored;
+    size_t undo_size = store->undo.size;
+    uint32_t count = store->transaction.count;
+    uint32_t changes = store->transaction.changes;
+    int rc = engine->methods->get(engine, table, key, &old);
+    bool existed = rc == 0;
+    if (rc != 0 && rc != STORE_NOT_FOUND)
+        return rc;
+    if (change != STORE_QUIET && over_memory_limit(store, key.size + head.size + value.size))
+        return STORE_FULL;
+    rc = note_write(store, table, change == STORE_QUIET ? OPERATION_PUT : OPERATION_CHANGE_PUT, key,
+                    existed ? &old : NULL, head, value, &stored);
+    if (rc != 0)
+        return rc;
+    rc = engine->methods->put(engine, table, key, stored);
+    if (rc != 0)
+        unnote_write(store, undo_size, count, changes);
+    return rc;
+}
+
+int store_delete(struct store *store, enum store_table table, struct slice key,
+                 enum store_change change)
+{
+    static const enum operation_action actions[STORE_CHANGES] = {
+        [STORE_QUIET] = OPERATION_DELETE,
+        [STORE_CHANGE_DELETE] = OPERATION_CHANGE_DELETE,
+        [STORE_CHANGE_EXPIRE] = OPERATION_CHANGE_EXPIRE,
+        [STORE_CHANGE_EVICT] = OPERATION_CHANGE_EVICT,
+    };
+    struct engine *engine = store->engine;
+    struct slice old;
+    struct slice none = {0};
+    size_t undo_size = store->undo.size;
+    uint32_t count = store->transaction.count;
+    uint32_t changes = store->transaction.changes;
+    int rc = engine->methods->get(engine, table, key, &old);
+    if (rc == 0)
+        rc = note_write(store, table, actions[change], key, &old, none, none, &none);
+    if (rc != 0)
+        return rc;
+    rc = engine->methods->delete (engine, table, key);
+    if (rc != 0)
+        unnote_write(store, undo_size, count, changes);
+    return rc;
+}
+
+uint64_t store_count(struct store *store, enum store_table table, struct slice start,
+                     struct slice end)
+{
+    uint64_t count = 0;
+    (void)store->engine->methods->count(store->engine, table, start, end, &count);
+    return count;
+}
+
+struct engine_cursor *store_cursor(struct store *store, enum store_table table)
+{
+    struct engine *engine = store->engine;
+    if (store->cursors[table] == NULL)
+        (void)engine->methods->cursor_open(engine, NULL, table, &store->cursors[table]);
+    return store->cursors[table];
+}
+
+/* Turns. */
+
+int store_commit(struct store *store)
+{
+    if (store->broken)
+        return STORE_IO;
+    int rc = log_commit(store->log);
+    if (rc != 0)
+        return rc;
+    if (!store->open_turn)
+        return 0;
+    store->undo.size = 0;
+    store->open_turn = false;
+    store->committed_seq = store->seq;
+    if (store->directory == NULL) /* with nothing on disk the log serves its readers alone */
+        log_trim(store->log, UINT64_MAX, store->log_retain);
+    return 0;
+}
+
+void store_abandon(struct store *store)
+{
+    undo_to(store, 0);
+    log_discard(store->log);
+    transaction_clear(&store->transaction);
+    store->body = NULL;
+    store->open_turn = false;
+    store->seq = store->committed_seq;
+}
+
+int store_sync(struct store *store)
+{
+    return log_sync(store->log);
+}
+
+const char *store_failure(const struct store *store)
+{
+    return store->broken ? "out of memory while taking back a write" : log_failure(store->log);
+}
+
+uint64_t store_seq(const struct store *store)
+{
+    return store->seq;
+}
+
+uint64_t store_oldest(const struct store *store)
+{
+    return log_oldest_seq(store->log);
+}
+
+const char *store_epoch(const struct store *store)
+{
+    return store->state.epoch;
+}
+
+void store_stats(const struct store *store, struct store_stats *stats)
+{
+    struct engine *engine = store->engine;
+    *stats = (struct store_stats){
+        .memory = engine->methods->memory(engine),
+        .disk = store->directory != NULL ? log_size(store->log) : 0,
+        .syncs = log_sync_count(store->log),
+        .replayed = store->replayed,
+    };
+    (void)engine->methods->count(engine, STORE_KEYS, (struct slice){0}, (struct slice){0},
+                                 &stats->keys);
+}
+
+/* History. */
+
+static uint32_t count_changes(struct slice body)
+{
+    struct operation operation;
+    uint32_t count = 0;
+    for (size_t at = 0; operation_read(body, &at, &operation) == 0;)
+        count += operation_is_change(operation.action);
+    return count;
+}
+
+int store_history_seek(struct store *store, uint64_t since)
+{
+    store->history_body = (struct slice){0};
+    store->history_at = 0;
+    if (since > store->seq)
+        return STORE_COMPACTED;
+    return log_seek(store->history, since);
+}
+
+static int next_record(struct store *store)
+{
+    struct log_record record;
+    int rc = log_next(store->history, &record);
+    if (rc != 0)
+        return rc;
+    store->history_body = record.body;
+    store->history_at = 0;
+    store->history_change =
+        (struct store_history_change){.seq = record.seq, .count = count_changes(record.body)};
+    return 0;
+}
+
+int store_history_next(struct store *store, struct store_history_change *change)
+{
+    struct operation operation;
+    for (;;) {
+        int rc = operation_read(store->history_body, &store->history_at, &operation);
+        if (rc == STORE_NOT_FOUND)
+            rc = next_record(store);
+        else if (rc == 0 && operation_is_change(operation.action))
+            break;
+        if (rc != 0)
+            return rc;
+    }
+    *change = store->history_change;
+    change->change = operation_change(operation.action);
+    change->key = operation.key;
+    change->value = operation.value;
+    store->history_change.index++;
+    return 0;
+}

@@ -1,0 +1,307 @@
+#include "store/transaction.h"
+
+enum {
+    FIRST_PLACES = 64,
+    FIRST_SLOTS = 256,
+    SEARCH_PLACES = 8, /* up to so many operations are searched one by one, without the table */
+    MAX_VARINT = 5,
+    NOT_FOUND = -1,
+};
+
+enum store_change operation_change(enum operation_action action)
+{
+    static const enum store_change changes[] = {
+        [OPERATION_CHANGE_PUT] = STORE_CHANGE_PUT,
+        [OPERATION_CHANGE_DELETE] = STORE_CHANGE_DELETE,
+        [OPERATION_CHANGE_EXPIRE] = STORE_CHANGE_EXPIRE,
+        [OPERATION_CHANGE_EVICT] = STORE_CHANGE_EVICT,
+    };
+    return operation_is_change(action) ? changes[action] : STORE_QUIET;
+}
+
+static size_t write_varint(uint8_t *at, size_t number)
+{
+    size_t size = 0;
+    for (; number >= 0x80; number >>= 7)
+        at[size++] = (uint8_t)(number | 0x80);
+    at[size++] = (uint8_t)number;
+    return size;
+}
+
+static int read_varint(struct slice body, size_t *at, size_t *number)
+{
+    *number = 0;
+    for (unsigned shift = 0; shift < 7 * MAX_VARINT && *at < body.size; shift += 7) {
+        uint8_t byte = body.data[(*at)++];
+        *number |= (size_t)(byte & 0x7f) << shift;
+        if (byte < 0x80)
+            return 0;
+    }
+    return STORE_CORRUPT;
+}
+
+static int read_bytes(struct slice body, size_t *at, size_t size, struct slice *bytes)
+{
+    if (size > body.size - *at)
+        return STORE_CORRUPT;
+    *bytes = slice_of(body.data + *at, size);
+    *at += size;
+    return 0;
+}
+
+size_t operation_size(struct slice key, size_t value_size)
+{
+    return 1 + 2 * MAX_VARINT + key.size + value_size;
+}
+
+int operation_read(struct slice body, size_t *at, struct operation *operation)
+{
+    size_t key_size;
+    size_t value_size = 0;
+    if (*at >= body.size)
+        return STORE_NOT_FOUND;
+    uint8_t code = body.data[(*at)++];
+    operation->table = code >> 4;
+    operation->action = (enum operation_action)(code & 0x0f);
+    if (operation->table >= STORE_TABLES || operation->action > OPERATION_CHANGE_EVICT)
+        return STORE_CORRUPT;
+    int rc = read_varint(body, at, &key_size);
+    if (rc == 0 && operation_is_put(operation->action))
+        rc = read_varint(body, at, &value_size);
+    if (rc == 0)
+        rc = read_bytes(body, at, key_size, &operation->key);
+    if (rc == 0)
+        rc = read_bytes(body, at, value_size, &operation->value);
+    return rc;
+}
+
+void transaction_init(struct transaction *transaction, uint64_t seed)
+{
+    *transaction = (struct transaction){.seed = seed};
+}
+
+void transaction_free(struct transaction *transaction)
+{
+    free(transaction->places);
+    free(transaction->slots);
+    buffer_free(&transaction->scratch);
+}
+
+void transaction_clear(struct transaction *transaction)
+{
+    transaction->indexed = false;
+    transaction->count = 0;
+    transaction->changes = 0;
+    transaction->repeated = 0;
+}
+
+__extension__ typedef unsigned __int128 product_type;
+
+/* Keyed, so that nobody can send a batch whose keys all fall on one slot. */
+static uint64_t hash(uint64_t seed, struct slice key)
+{
+    uint64_t state = seed ^ (key.size * UINT64_C(0x9e3779b97f4a7c15));
+    for (size_t at = 0; at < key.size; at += sizeof(uint64_t)) {
+        uint64_t word = 0;
+        size_t left = key.size - at;
+        memcpy(&word, key.data + at, left < sizeof word ? left : sizeof word);
+        product_type product = (product_type)(state ^ word) * (seed | UINT64_C(0xd6e8feb86659fd93));
+        state = (uint64_t)product ^ (uint64_t)(product >> 64);
+    }
+    return state;
+}
+
+static struct operation operation_at(const struct transaction *transaction, struct slice body,
+                                     uint32_t index)
+{
+    struct operation operation = {0};
+    size_t at = transaction->places[index].offset;
+    (void)operation_read(body, &at, &operation); /* we wrote it ourselves */
+    return operation;
+}
+
+static bool changes_key(const struct transaction *transaction, struct slice body, uint32_t index,
+                        struct slice key)
+{
+    struct operation operation = operation_at(transaction, body, index);
+    return operation_is_change(operation.action) && operation.table == STORE_KEYS &&
+           slice_equal(operation.key, key);
+}
+
+/* The slot of the key's change, or the empty one where it belongs. */
+static uint32_t *find_slot(const struct transaction *transaction, struct slice body,
+                           struct slice key)
+{
+    uint32_t mask = transaction->slot_count - 1;
+    uint32_t at = (uint32_t)hash(transaction->seed, key) & mask;
+    for (;; at = (at + 1) & mask) {
+        uint32_t *slot = &transaction->slots[at];
+        if (*slot == 0 || changes_key(transaction, body, *slot - 1, key))
+            return slot;
+    }
+}
+
+static void insert_slot(struct transaction *transaction, struct slice body, uint32_t index)
+{
+    struct operation operation = operation_at(transaction, body, index);
+    if (!operation_is_change(operation.action) || transaction->places[index].first != index)
+        return;
+    uint32_t *slot = find_slot(transaction, body, operation.key);
+    if (*slot == 0) {
+        *slot = index + 1;
+        transaction->slots_used++;
+    }
+}
+
+/* Sees to it that the table holds all changes so far and has room for one more. */
+static int index_changes(struct transaction *transaction, struct slice body)
+{
+    if (transaction->indexed && 2 * (transaction->slots_used + 1) <= transaction->slot_count)
+        return 0;
+    uint32_t size = FIRST_SLOTS;
+    while (size < 4 * (transaction->count + 1))
+        size *= 2;
+    if (size > transaction->slot_capacity) {
+        uint32_t *slots = realloc(transaction->slots, size * sizeof *slots);
+        if (slots == NULL)
+            return STORE_NO_MEMORY;
+        transaction->slots = slots;
+        transaction->slot_capacity = size;
+    }
+    memset(transaction->slots, 0, size * sizeof *transaction->slots);
+    transaction->slot_count = size;
+    transaction->slots_used = 0;
+    transaction->indexed = true;
+    for (uint32_t i = 0; i < transaction->count; i++)
+        insert_slot(transaction, body, i);
+    return 0;
+}
+
+static int grow_places(struct transaction *transaction)
+{
+    if (transaction->count < transaction->capacity)
+        return 0;
+    uint32_t capacity = transaction->capacity > 0 ? 2 * transaction->capacity : FIRST_PLACES;
+    struct operation_place *places =
+        realloc(transaction->places, capacity * sizeof *transaction->places);
+    if (places == NULL)
+        return STORE_NO_MEMORY;
+    transaction->places = places;
+    transaction->capacity = capacity;
+    return 0;
+}
+
+/* Index of the first change of the key in this transaction, or NOT_FOUND. */
+static int64_t find_change(const struct transaction *transaction, struct slice body,
+                           struct slice key)
+{
+    if (transaction->count <= SEARCH_PLACES) {
+        for (uint32_t i = 0; i < transaction->count; i++)
+            if (changes_key(transaction, body, i, key))
+                return transaction->places[i].first;
+        return NOT_FOUND;
+    }
+    uint32_t slot = *find_slot(transaction, body, key);
+    return slot != 0 ? (int64_t)transaction->places[slot - 1].first : NOT_FOUND;
+}
+
+static void append_operation(struct buffer *body, unsigned code, bool is_put, struct slice key,
+                             struct slice head, struct slice value, struct slice *stored)
+{
+    uint8_t *at = body->data + body->size;
+    *at++ = (uint8_t)code;
+    at += write_varint(at, key.size);
+    if (is_put)
+        at += write_varint(at, head.size + value.size);
+    body->size = (size_t)(at - body->data);
+    buffer_append_slice(body, key);
+    *stored = slice_of(body->data + body->size, head.size + value.size);
+    buffer_append_slice(body, head);
+    buffer_append_slice(body, value);
+}
+
+int transaction_add(struct transaction *transaction, struct buffer *body, size_t start,
+                    unsigned table, enum operation_action action, struct slice key,
+                    struct slice head, struct slice value, struct slice *stored)
+{
+    struct slice before = buffer_slice(body, start);
+    int64_t first = NOT_FOUND;
+    if (grow_places(transaction) != 0 ||
+        !buffer_reserve(body, operation_size(key, head.size + value.size)) ||
+        (transaction->count > SEARCH_PLACES && index_changes(transaction, before) != 0))
+        return STORE_NO_MEMORY;
+    before = buffer_slice(body, start);
+    if (table == STORE_KEYS && transaction->count > 0)
+        first = find_change(transaction, before, key);
+    uint32_t index = transaction->count++;
+    transaction->places[index] = (struct operation_place){
+        .offset = before.size, .first = first == NOT_FOUND ? index : (uint32_t)first};
+    append_operation(body, table << 4 | (unsigned)action, operation_is_put(action), key, head,
+                     value, stored);
+    if (first != NOT_FOUND)
+        transaction->repeated++;
+    else if (operation_is_change(action))
+        transaction->changes++;
+    if (transaction->indexed)
+        insert_slot(transaction, buffer_slice(body, start), index);
+    return 0;
+}
+
+void transaction_truncate(struct transaction *transaction, struct buffer *body, size_t start,
+                          uint32_t count, uint32_t changes)
+{
+    if (count >= transaction->count)
+        return;
+    body->size = start + transaction->places[count].offset;
+    for (uint32_t i = count; i < transaction->count; i++)
+        transaction->repeated -= transaction->places[i].first != i;
+    transaction->count = count;
+    transaction->changes = changes;
+    transaction->indexed = false; /* slots may name operations that are gone */
+}
+
+/* What the key that was first changed at `index` looks like at the end. */
+static struct operation final_state(const struct transaction *transaction, struct slice body,
+                                    uint32_t index, const uint32_t *last)
+{
+    struct operation operation = operation_at(transaction, body, last[index]);
+    if (operation.action == OPERATION_PUT) /* a put whose expiry was set afterwards */
+        operation.action = OPERATION_CHANGE_PUT;
+    return operation;
+}
+
+static void rebuild(struct transaction *transaction, struct slice body, const uint32_t *last)
+{
+    struct slice stored;
+    for (uint32_t i = 0; i < transaction->count; i++) {
+        if (transaction->places[i].first != i)
+            continue;
+        struct operation operation = last[i] == i ? operation_at(transaction, body, i)
+                                                  : final_state(transaction, body, i, last);
+        if (buffer_reserve(&transaction->scratch,
+                           operation_size(operation.key, operation.value.size)))
+            append_operation(&transaction->scratch,
+                             operation.table << 4 | (unsigned)operation.action,
+                             operation_is_put(operation.action), operation.key, (struct slice){0},
+                             operation.value, &stored);
+    }
+}
+
+int transaction_finish(struct transaction *transaction, struct buffer *body, size_t start)
+{
+    if (transaction->repeated == 0)
+        return 0;
+    uint32_t *last = malloc(transaction->count * sizeof *last);
+    if (last == NULL)
+        return STORE_NO_MEMORY;
+    for (uint32_t i = 0; i < transaction->count; i++)
+        last[transaction->places[i].first] = i;
+    buffer_clear(&transaction->scratch);
+    rebuild(transaction, buffer_slice(body, start), last);
+    free(last);
+    if (transaction->scratch.failed)
+        return STORE_NO_MEMORY;
+    body->size = start;
+    buffer_append(body, transaction->scratch.data, transaction->scratch.size);
+    return 0;
+}
