@@ -38,7 +38,8 @@ struct wire_cursor {
 
 static inline struct wire_cursor wire_cursor_of(struct slice bytes)
 {
-    return (struct wire_cursor){.at = bytes.data, .end = bytes.data + bytes.size};
+    const uint8_t *end = bytes.size > 0 ? bytes.data + bytes.size : bytes.data;
+    return (struct wire_cursor){.at = bytes.data, .end = end};
 }
 
 static inline bool wire_at_end(const struct wire_cursor *cursor)

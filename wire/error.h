@@ -50,13 +50,14 @@ const char *wire_code_name(enum wire_code code);
 enum wire_code wire_code_of(struct slice name);
 
 /*
- * Sets code and message (printf style, cut at WIRE_MAX_ERROR_MESSAGE), clears all details and
- * returns the code, so that a function can `return wire_fail(error, WIRE_BAD_REQUEST, "…")`.
+ * Sets code and message (printf style, cut at WIRE_MAX_ERROR_MESSAGE, each byte that is not
+ * printable ASCII made a '?'), clears all details and returns the code, so that a function can
+ * `return wire_fail(error, WIRE_BAD_REQUEST, "…")`.
  */
 enum wire_code wire_fail(struct wire_error *error, enum wire_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The same for WIRE_TOO_LARGE with its detail `limit`. */
+/* The same for WIRE_TOO_LARGE with its detail `limit`: "{what} is over the limit of {limit}". */
 enum wire_code wire_fail_limit(struct wire_error *error, uint64_t limit, const char *what);
 
 #endif

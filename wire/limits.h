@@ -8,19 +8,19 @@
 enum {
     WIRE_MAX_KEY = 1024,
     WIRE_MAX_QUEUE_NAME = 255,
-    WIRE_MAX_VALUE = 1 << 20,         /* a value or body, encoded */
-    WIRE_MAX_MESSAGE = 8 << 20,       /* a request; the results of a batch */
-    WIRE_MAX_BATCH = 10000,           /* operations of one batch, guards of one batch */
-    WIRE_MAX_CHANGES = 100000,        /* changes of one batch */
-    WIRE_MAX_DEPTH = 64,              /* arrays and maps nested, counted from the value */
-    WIRE_MAX_PAGE = 10000,            /* `limit` of scan, delete_range, changes */
+    WIRE_MAX_VALUE = 1 << 20,   /* a value or body, encoded */
+    WIRE_MAX_MESSAGE = 8 << 20, /* a request; the results of a batch */
+    WIRE_MAX_BATCH = 10000,     /* operations of one batch, guards of one batch */
+    WIRE_MAX_CHANGES = 100000,  /* changes of one batch */
+    WIRE_MAX_DEPTH = 64,        /* arrays and maps nested, counted from the value */
+    WIRE_MAX_PAGE = 10000,      /* `limit` of scan, delete_range, changes */
     WIRE_DEFAULT_PAGE = 1000,
-    WIRE_PAGE_BYTES = 1 << 20,        /* a page ends at about this size; one entry may pass it */
-    WIRE_MAX_CLIENT_NAME = 255,       /* `client` of hello */
-    WIRE_MAX_WAITERS = 100000,        /* reserves and pops that wait, of the daemon */
-    WIRE_MAX_WATCHES = 10000,         /* watches of the daemon */
-    WIRE_MAX_SUBSCRIPTION = 2048,     /* one message from a subscriber: a topic and its command */
-    WIRE_MAX_ERROR_MESSAGE = 200,     /* `message` of an error, with its terminating zero */
+    WIRE_PAGE_BYTES = 1 << 20,    /* a page ends at about this size; one entry may pass it */
+    WIRE_MAX_CLIENT_NAME = 255,   /* `client` of hello */
+    WIRE_MAX_WAITERS = 100000,    /* reserves and pops that wait, of the daemon */
+    WIRE_MAX_WATCHES = 10000,     /* watches of the daemon */
+    WIRE_MAX_SUBSCRIPTION = 2048, /* one message from a subscriber: a topic and its command */
+    WIRE_MAX_ERROR_MESSAGE = 200, /* `message` of an error, with its terminating zero */
 };
 
 #define WIRE_MAX_DURATION_MS (UINT64_C(1) << 48)

@@ -11,11 +11,11 @@
 struct wire_reply {
     bool has_msgid; /* false: the daemon could not read the msgid of the request */
     uint64_t msgid;
-    bool failed;           /* code, message and detail are set; result is not */
-    struct slice code;     /* such as "conflict"; may be a code that this version does not know */
-    struct slice message;  /* English, not terminated */
-    struct slice detail;   /* one whole map */
-    struct slice result;   /* one whole object */
+    bool failed;          /* code, message and detail are set; result is not */
+    struct slice code;    /* such as "conflict"; may be a code that this version does not know */
+    struct slice message; /* English, not terminated */
+    struct slice detail;  /* one whole map */
+    struct slice result;  /* one whole object */
 };
 
 struct wire_notification {

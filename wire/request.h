@@ -37,27 +37,27 @@ enum wire_option {
 /* The arguments of any one method; which fields mean something, its row of methods.def says. */
 struct wire_args {
     unsigned given; /* WIRE_HAS_… of the options that are in the request */
+    uint32_t limit; /* WIRE_DEFAULT_PAGE where left out */
     struct slice key;
-    struct slice value; /* one whole MessagePack object, as sent */
-    wire_integer delta; /* 1 where left out */
-    wire_integer initial; /* 0 where left out */
-    bool has_ttl;       /* touch: a ttl rather than nil; put, increment: `ttl` is given */
-    uint64_t ttl_ms;
-    bool keep_ttl;
-    bool previous;
-    uint64_t if_version;
-    bool if_exists;
+    struct slice value;                     /* one whole MessagePack object, as sent */
     struct slice prefix, start, end, after; /* empty where not given: ask `given` */
-    uint32_t limit;                         /* WIRE_DEFAULT_PAGE where left out */
-    bool reverse;
-    bool keys_only;
+    uint64_t ttl_ms;
+    wire_integer delta;   /* 1 where left out */
+    wire_integer initial; /* 0 where left out */
+    uint64_t if_version;
     uint64_t since; /* 0 where left out */
     struct slice epoch;
     struct slice client;
     struct wire_cursor operations; /* batch: behind the header of the array of operations */
+    struct wire_cursor guards;     /* batch: behind the header of `if` */
     uint32_t operation_count;
-    struct wire_cursor guards; /* batch: behind the header of `if` */
     uint32_t guard_count;
+    bool has_ttl; /* touch: a ttl rather than nil; put, increment: `ttl` is given */
+    bool keep_ttl;
+    bool if_exists;
+    bool previous;
+    bool reverse;
+    bool keys_only;
 };
 
 /* To whom the answer goes, as far as the envelope could be read. */
