@@ -298,22 +298,30 @@ static int first_due(struct keys *keys, struct slice *index)
     return cursor->methods->cursor_seek(cursor, slice_of("", 0), index, &none);
 }
 
-uint64_t keys_next_expiry(struct keys *keys)
+/* Looks when the next key is due and remembers it. */
+static void look_up_expiry(struct keys *keys)
 {
     struct slice index;
     int rc = first_due(keys, &index);
-    uint64_t next_ms = rc == 0 ? index_time(index) : 0;
-    if (rc == 0 || rc == STORE_NOT_FOUND)
-        keys->no_expiry_before_ms = rc == 0 ? next_ms : UINT64_MAX;
-    return next_ms;
+    if (rc == 0)
+        keys->no_expiry_before_ms = index_time(index);
+    else if (rc == STORE_NOT_FOUND)
+        keys->no_expiry_before_ms = UINT64_MAX;
+}
+
+uint64_t keys_next_expiry(struct keys *keys)
+{
+    if (keys->no_expiry_before_ms == 0)
+        look_up_expiry(keys);
+    return keys->no_expiry_before_ms;
 }
 
 bool keys_due(struct keys *keys, uint64_t now_ms)
 {
     if (now_ms < keys->no_expiry_before_ms)
         return false;
-    uint64_t next_ms = keys_next_expiry(keys);
-    return next_ms != 0 && next_ms <= now_ms;
+    look_up_expiry(keys);
+    return now_ms >= keys->no_expiry_before_ms;
 }
 
 /* In a transaction: removes the first of the index where it is due, else STORE_NOT_FOUND. */

@@ -485,6 +485,11 @@ int store_commit(struct store *store)
     return 0;
 }
 
+size_t store_pending(const struct store *store)
+{
+    return log_pending(store->log);
+}
+
 void store_abandon(struct store *store)
 {
     undo_to(store, 0);
@@ -529,8 +534,6 @@ void store_stats(const struct store *store, struct store_stats *stats)
         .syncs = log_sync_count(store->log),
         .replayed = store->replayed,
     };
-    (void)engine->methods->count(engine, STORE_KEYS, (struct slice){0}, (struct slice){0},
-                                 &stats->keys);
 }
 
 /* History. */

@@ -140,6 +140,9 @@ struct engine_cursor *store_cursor(struct store *store, enum store_table table);
  */
 int store_commit(struct store *store);
 
+/* Bytes of log that the next commit will write. */
+size_t store_pending(const struct store *store);
+
 /* Undoes every transaction since the last commit. */
 void store_abandon(struct store *store);
 
@@ -155,10 +158,8 @@ uint64_t store_oldest(const struct store *store);
 const char *store_epoch(const struct store *store);
 
 struct store_stats {
-    uint64_t keys;     /* in STORE_KEYS, those that are due to expire included */
     uint64_t memory;   /* bytes that the engine takes */
     uint64_t disk;     /* bytes that the log takes */
-    uint64_t pending;  /* bytes of log that the next commit will write */
     uint64_t syncs;    /* fdatasyncs that a commit waited for */
     uint64_t replayed; /* records that the start replayed */
 };

@@ -1,0 +1,242 @@
+#include "daemon/broadcast.h"
+
+#include <zmq.h>
+
+#include "daemon/method.h"
+
+enum {
+    FIRST_MESSAGES = 64,
+    TOPIC_CHANGE = 'k',
+    TOPIC_HEARTBEAT = 'h',
+    SUBSCRIBE = 1, /* first byte of what a subscriber sends; 0 takes it back */
+};
+
+/* A message that waits for its turn to be committed: where it is in `bytes`. */
+struct message {
+    uint64_t seq;
+    size_t offset;
+    uint32_t topic_size;
+    uint32_t change_size;
+};
+
+struct broadcast {
+    void *socket;
+    struct store *store;
+    struct counters *counters;
+    unsigned change_subscriptions; /* different ones that may match a change's topic */
+    uint64_t gathered_seq;
+    struct buffer bytes; /* topic and encoded change of each message, one behind the other */
+    struct message *messages;
+    size_t count;
+    size_t capacity;
+    size_t sent;
+    struct buffer head; /* [2, "change", [epoch, drops, …: what all changes begin with */
+    uint64_t head_drops;
+    struct buffer scratch;
+};
+
+static void pack_head(struct buffer *out, const char *method, const struct broadcast *broadcast,
+                      uint32_t count)
+{
+    wire_pack_notification(out, method);
+    wire_pack_array(out, count);
+    wire_pack_text(out, store_epoch(broadcast->store));
+    wire_pack_uint(out, broadcast->counters->drops);
+}
+
+/* Drops are raised before the next message, so the head is made anew when they were. */
+static void refresh_head(struct broadcast *broadcast)
+{
+    if (broadcast->head.size > 0 && broadcast->head_drops == broadcast->counters->drops)
+        return;
+    buffer_clear(&broadcast->head);
+    pack_head(&broadcast->head, "change", broadcast, 3);
+    broadcast->head_drops = broadcast->counters->drops;
+}
+
+struct broadcast *broadcast_new(void *socket, struct store *store, struct counters *counters)
+{
+    struct broadcast *broadcast = calloc(1, sizeof *broadcast);
+    if (broadcast == NULL)
+        return NULL;
+    broadcast->socket = socket;
+    broadcast->store = store;
+    broadcast->counters = counters;
+    broadcast->gathered_seq = store_seq(store);
+    return broadcast;
+}
+
+void broadcast_free(struct broadcast **pointer)
+{
+    struct broadcast *broadcast = *pointer;
+    if (broadcast == NULL)
+        return;
+    buffer_free(&broadcast->bytes);
+    buffer_free(&broadcast->head);
+    buffer_free(&broadcast->scratch);
+    free(broadcast->messages);
+    free(broadcast);
+    *pointer = NULL;
+}
+
+static void note_subscription(struct broadcast *broadcast, struct slice message)
+{
+    if (message.size == 0 || message.data[0] > SUBSCRIBE)
+        return;
+    if (message.size > 1 && message.data[1] != TOPIC_CHANGE)
+        return;
+    if (message.data[0] == SUBSCRIBE)
+        broadcast->change_subscriptions++;
+    else if (broadcast->change_subscriptions > 0)
+        broadcast->change_subscriptions--;
+}
+
+void broadcast_receive(struct broadcast *broadcast)
+{
+    zmq_msg_t message;
+    zmq_msg_init(&message);
+    while (zmq_msg_recv(&message, broadcast->socket, ZMQ_DONTWAIT) >= 0)
+        note_subscription(broadcast, slice_of(zmq_msg_data(&message), zmq_msg_size(&message)));
+    zmq_msg_close(&message);
+}
+
+static bool grow(struct broadcast *broadcast)
+{
+    if (broadcast->count < broadcast->capacity)
+        return true;
+    size_t capacity = broadcast->capacity > 0 ? 2 * broadcast->capacity : FIRST_MESSAGES;
+    struct message *messages = realloc(broadcast->messages, capacity * sizeof *messages);
+    if (messages == NULL)
+        return false;
+    broadcast->messages = messages;
+    broadcast->capacity = capacity;
+    return true;
+}
+
+static bool gather_change(struct broadcast *broadcast, const struct store_history_change *change)
+{
+    static const uint8_t topic = TOPIC_CHANGE;
+    struct buffer *bytes = &broadcast->bytes;
+    size_t start = bytes->size;
+    buffer_append(bytes, &topic, sizeof topic);
+    buffer_append_slice(bytes, change->key);
+    size_t end_of_topic = bytes->size;
+    if (method_pack_change(bytes, change) != 0 || bytes->failed || !grow(broadcast))
+        return false;
+    broadcast->messages[broadcast->count++] =
+        (struct message){.seq = change->seq,
+                         .offset = start,
+                         .topic_size = (uint32_t)(end_of_topic - start),
+                         .change_size = (uint32_t)(bytes->size - end_of_topic)};
+    return true;
+}
+
+void broadcast_gather(struct broadcast *broadcast)
+{
+    struct store *store = broadcast->store;
+    struct store_history_change change;
+    uint64_t since = broadcast->gathered_seq;
+    broadcast->gathered_seq = store_seq(store);
+    if (broadcast->change_subscriptions == 0 || since == store_seq(store))
+        return;
+    int rc = store_history_seek(store, since);
+    while (rc == 0 && (rc = store_history_next(store, &change)) == 0)
+        if (!gather_change(broadcast, &change))
+            break;
+    if (rc != STORE_NOT_FOUND) /* subscribers will notice by `drops`, and catch up */
+        broadcast->counters->drops++;
+}
+
+static void set_no_drop(struct broadcast *broadcast, int no_drop)
+{
+    (void)zmq_setsockopt(broadcast->socket, ZMQ_XPUB_NODROP, &no_drop, sizeof no_drop);
+}
+
+/*
+ * With NODROP the socket refuses a frame that some subscriber has no room for. Then the others
+ * get it all the same, and true says that somebody did not.
+ */
+static bool send_frame(struct broadcast *broadcast, zmq_msg_t *frame, int flags)
+{
+    if (zmq_msg_send(frame, broadcast->socket, flags | ZMQ_DONTWAIT) >= 0)
+        return false;
+    set_no_drop(broadcast, 0);
+    if (zmq_msg_send(frame, broadcast->socket, flags | ZMQ_DONTWAIT) < 0)
+        zmq_msg_close(frame);
+    return true;
+}
+
+/* Sends a message, and never waits. The frames are closed. */
+static void send_message(struct broadcast *broadcast, zmq_msg_t *topic, zmq_msg_t *payload)
+{
+    bool dropped = send_frame(broadcast, topic, ZMQ_SNDMORE);
+    dropped = send_frame(broadcast, payload, 0) || dropped;
+    if (!dropped)
+        return;
+    broadcast->counters->drops++;
+    set_no_drop(broadcast, 1);
+}
+
+/* A message of these bytes: a topic, and a payload in two parts. */
+static void send_parts(struct broadcast *broadcast, struct slice topic, struct slice head,
+                       struct slice rest)
+{
+    zmq_msg_t topic_frame;
+    zmq_msg_t payload;
+    if (zmq_msg_init_size(&topic_frame, topic.size) != 0)
+        goto err_no_memory;
+    if (zmq_msg_init_size(&payload, head.size + rest.size) != 0) {
+        zmq_msg_close(&topic_frame);
+        goto err_no_memory;
+    }
+    memcpy(zmq_msg_data(&topic_frame), topic.data, topic.size);
+    memcpy(zmq_msg_data(&payload), head.data, head.size);
+    if (rest.size > 0)
+        memcpy((uint8_t *)zmq_msg_data(&payload) + head.size, rest.data, rest.size);
+    send_message(broadcast, &topic_frame, &payload);
+    return;
+
+err_no_memory:
+    broadcast->counters->drops++;
+}
+
+static void send_change(struct broadcast *broadcast, const struct message *message)
+{
+    const uint8_t *topic = broadcast->bytes.data + message->offset;
+    refresh_head(broadcast);
+    if (broadcast->head.failed) {
+        broadcast->counters->drops++;
+        return;
+    }
+    send_parts(broadcast, slice_of(topic, message->topic_size), buffer_slice(&broadcast->head, 0),
+               slice_of(topic + message->topic_size, message->change_size));
+}
+
+void broadcast_send(struct broadcast *broadcast, uint64_t seq)
+{
+    while (broadcast->sent < broadcast->count && broadcast->messages[broadcast->sent].seq <= seq)
+        send_change(broadcast, &broadcast->messages[broadcast->sent++]);
+    if (broadcast->sent == broadcast->count)
+        broadcast_drop(broadcast);
+}
+
+void broadcast_drop(struct broadcast *broadcast)
+{
+    broadcast->count = 0;
+    broadcast->sent = 0;
+    buffer_clear(&broadcast->bytes);
+    broadcast->gathered_seq = store_seq(broadcast->store);
+}
+
+void broadcast_heartbeat(struct broadcast *broadcast)
+{
+    static const uint8_t topic = TOPIC_HEARTBEAT;
+    struct buffer *out = &broadcast->scratch;
+    buffer_clear(out);
+    pack_head(out, "heartbeat", broadcast, 4);
+    wire_pack_uint(out, store_seq(broadcast->store));
+    wire_pack_uint(out, store_oldest(broadcast->store));
+    if (!out->failed)
+        send_parts(broadcast, slice_of(&topic, sizeof topic), buffer_slice(out, 0),
+                   (struct slice){0});
+}

@@ -1,0 +1,432 @@
+#include "daemon/config.h"
+
+#include <czmq.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+enum {
+    MAX_LINE = 1024, /* of the configuration file: zconfig cuts longer ones */
+    MAX_LINES = 4096,
+    MAX_SYNC_INTERVAL_MS = 3600 * 1000,
+    DEFAULT_SYNC_INTERVAL_MS = 1000,
+};
+
+/* Where the option that is being set comes from, and where to say what is wrong with it. */
+struct source {
+    struct config *config;
+    char *error;
+    char place[MAX_LINE]; /* "" for the command line, "FILE:LINE: " for the file */
+    unsigned seen;        /* options that this source has set: bits of enum option_number */
+    unsigned locked;      /* options that the command line has set: the file may not */
+};
+
+enum option_number {
+#define OPTION(name, text, argument, help) OPTION_##name,
+#include "daemon/options.def"
+#undef OPTION
+    OPTIONS
+};
+
+static const char *const durability_names[] = {
+    [STORE_ALWAYS] = "always", [STORE_INTERVAL] = "interval", [STORE_NONE] = "none"};
+
+const char *config_durability_name(enum store_durability durability)
+{
+    return durability_names[durability];
+}
+
+__attribute__((format(printf, 2, 3))) static int wrong(struct source *source, const char *format,
+                                                       ...)
+{
+    va_list arguments;
+    int size = snprintf(source->error, CONFIG_MAX_ERROR, "%s", source->place);
+    va_start(arguments, format);
+    if (size >= 0 && size < CONFIG_MAX_ERROR)
+        vsnprintf(source->error + size, (size_t)(CONFIG_MAX_ERROR - size), format, arguments);
+    va_end(arguments);
+    return -1;
+}
+
+static int copy(struct source *source, char **field, const char *value)
+{
+    free(*field);
+    *field = strdup(value);
+    return *field != NULL ? 0 : wrong(source, "out of memory");
+}
+
+/* A number of bytes, with K, M or G behind it for powers of 1,024. */
+static int parse_size(const char *text, uint64_t *size)
+{
+    char *end;
+    if (text[0] < '0' || text[0] > '9')
+        return -1;
+    errno = 0;
+    *size = strtoull(text, &end, 10);
+    unsigned shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
+    if (shift != 0)
+        end++;
+    if (errno != 0 || *end != '\0' || *size > UINT64_MAX >> shift >> 1)
+        return -1;
+    *size <<= shift;
+    return 0;
+}
+
+static int set_size(struct source *source, const char *name, const char *value, uint64_t *size)
+{
+    if (parse_size(value, size) == 0)
+        return 0;
+    return wrong(source, "%s: '%s' is not a size: give a number of bytes, or one with K, M or G",
+                 name, value);
+}
+
+static int add_endpoint(struct source *source, const char *name, struct endpoints *endpoints,
+                        const char *value)
+{
+    if (strncmp(value, "tcp://", 6) != 0 && strncmp(value, "ipc://", 6) != 0)
+        return wrong(source, "%s: '%s' is not an endpoint: give tcp://ADDRESS:PORT or ipc://PATH",
+                     name, value);
+    if (endpoints->count == CONFIG_MAX_ENDPOINTS)
+        return wrong(source, "%s: more than %d endpoints", name, CONFIG_MAX_ENDPOINTS);
+    return copy(source, &endpoints->names[endpoints->count++], value);
+}
+
+/* One function for each row of options.def. */
+
+static int set_listen(struct source *source, const char *value)
+{
+    return add_endpoint(source, "listen", &source->config->listen, value);
+}
+
+static int set_publish(struct source *source, const char *value)
+{
+    return add_endpoint(source, "publish", &source->config->publish, value);
+}
+
+static int set_data(struct source *source, const char *value)
+{
+    struct config *config = source->config;
+    config->data_given = true;
+    if (strcmp(value, "none") == 0) {
+        free(config->data);
+        config->data = NULL;
+        return 0;
+    }
+    if (value[0] == '\0')
+        return wrong(source, "data: give a directory, or none");
+    return copy(source, &config->data, value);
+}
+
+static int set_engine(struct source *source, const char *value)
+{
+    if (strcmp(value, "lmdb") == 0 || strcmp(value, "rocksdb") == 0)
+        return wrong(source, "engine: this version has no '%s' yet; it has memory", value);
+    if (strcmp(value, "memory") != 0)
+        return wrong(source, "engine: there is no '%s'; this version has memory", value);
+    return copy(source, &source->config->engine, value);
+}
+
+static int set_durability(struct source *source, const char *value)
+{
+    for (size_t i = 0; i < sizeof durability_names / sizeof durability_names[0]; i++) {
+        if (strcmp(value, durability_names[i]) != 0)
+            continue;
+        source->config->durability = (enum store_durability)i;
+        source->config->durability_given = true;
+        return 0;
+    }
+    return wrong(source, "durability: there is no '%s'; give always, interval or none", value);
+}
+
+static int set_sync_interval(struct source *source, const char *value)
+{
+    uint64_t interval_ms;
+    char *end;
+    errno = 0;
+    interval_ms = strtoull(value, &end, 10);
+    if (value[0] < '0' || value[0] > '9' || errno != 0 || *end != '\0' || interval_ms == 0 ||
+        interval_ms > MAX_SYNC_INTERVAL_MS)
+        return wrong(source, "sync-interval: '%s' is not a number of ms from 1 to %d", value,
+                     MAX_SYNC_INTERVAL_MS);
+    source->config->sync_interval_ms = interval_ms;
+    source->config->sync_interval_given = true;
+    return 0;
+}
+
+static int set_log_retain(struct source *source, const char *value)
+{
+    return set_size(source, "log-retain", value, &source->config->log_retain);
+}
+
+static int set_memory_limit(struct source *source, const char *value)
+{
+    return set_size(source, "memory-limit", value, &source->config->memory_limit);
+}
+
+static int set_eviction(struct source *source, const char *value)
+{
+    if (strcmp(value, "none") == 0)
+        return 0;
+    if (strcmp(value, "sieve") == 0)
+        return wrong(source, "eviction: this version has no 'sieve' yet; it has none");
+    return wrong(source, "eviction: there is no '%s'; this version has none", value);
+}
+
+static int set_verbose(struct source *source, const char *value)
+{
+    if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
+        return wrong(source, "verbose: '%s' is neither true nor false", value);
+    source->config->verbose = strcmp(value, "true") == 0;
+    return 0;
+}
+
+static const struct option {
+    const char *name;
+    const char *argument;
+    const char *help;
+    int (*set)(struct source *source, const char *value);
+} options[OPTIONS] = {
+#define OPTION(name, text, argument, help) {text, argument, help, set_##name},
+#include "daemon/options.def"
+#undef OPTION
+};
+
+static int find_option(const char *name, size_t size)
+{
+    for (int i = 0; i < OPTIONS; i++)
+        if (strlen(options[i].name) == size && memcmp(options[i].name, name, size) == 0)
+            return i;
+    return -1;
+}
+
+static int set_option(struct source *source, int number, const char *value)
+{
+    unsigned bit = 1U << number;
+    bool repeatable = number == OPTION_listen || number == OPTION_publish;
+    if ((source->locked & bit) != 0)
+        return 0;
+    if ((source->seen & bit) != 0 && !repeatable)
+        return wrong(source, "%s is given twice", options[number].name);
+    source->seen |= bit;
+    return options[number].set(source, value);
+}
+
+/* The configuration file. */
+
+/*
+ * One line, parsed by zconfig. The newlines before it make zconfig's own message, which it writes
+ * to standard output, name the right line.
+ */
+static int set_from_line(struct source *source, const char *line, unsigned number)
+{
+    char text[MAX_LINES + MAX_LINE + 1];
+    memset(text, '\n', number - 1);
+    strcpy(text + number - 1, line);
+    zconfig_t *root = zconfig_str_load(text);
+    if (root == NULL)
+        return wrong(source, "cannot be read as ZPL: write NAME = VALUE");
+    int rc = 0;
+    zconfig_t *item = zconfig_child(root);
+    if (item != NULL) {
+        const char *name = zconfig_name(item);
+        int option = find_option(name, strlen(name));
+        if (option < 0)
+            rc = wrong(source, "there is no option '%s'; see cubbyd --help", name);
+        else
+            rc = set_option(source, option, zconfig_value(item));
+    }
+    zconfig_destroy(&root);
+    return rc;
+}
+
+static int check_line(struct source *source, const char *line, ssize_t size, unsigned number)
+{
+    if (size >= MAX_LINE)
+        return wrong(source, "is longer than %d bytes", MAX_LINE - 1);
+    if (number >= MAX_LINES)
+        return wrong(source, "is one line too many");
+    if (strlen(line) != (size_t)size)
+        return wrong(source, "has a zero byte");
+    if ((line[0] == ' ' || line[0] == '\t') && line[strspn(line, " \t\r\n")] != '\0' &&
+        line[strspn(line, " \t")] != '#')
+        return wrong(source, "is indented: all options are at the top level");
+    return 0;
+}
+
+static int read_file(struct source *source, const char *path)
+{
+    FILE *file = fopen(path, "re");
+    char *line = NULL;
+    size_t capacity = 0;
+    ssize_t size;
+    int rc = 0;
+    if (file == NULL)
+        return wrong(source, "cannot read the configuration file %s: %s", path, strerror(errno));
+    for (unsigned number = 1; rc == 0 && (size = getline(&line, &capacity, file)) >= 0; number++) {
+        snprintf(source->place, sizeof source->place, "%s:%u: ", path, number);
+        rc = check_line(source, line, size, number);
+        if (rc == 0)
+            rc = set_from_line(source, line, number);
+    }
+    source->place[0] = '\0';
+    if (rc == 0 && ferror(file) != 0)
+        rc = wrong(source, "cannot read the configuration file %s: %s", path, strerror(errno));
+    free(line);
+    fclose(file);
+    return rc;
+}
+
+/* The command line. */
+
+struct arguments {
+    char **at;
+    const char *config_path;
+    enum config_result result;
+};
+
+/* The value of an option: what is behind its '=', or the next argument. */
+static const char *take_value(struct arguments *arguments, const char *text, size_t name_size)
+{
+    if (text[name_size] == '=')
+        return text + name_size + 1;
+    if (arguments->at[0] == NULL)
+        return NULL;
+    return *arguments->at++;
+}
+
+static int read_valued(struct source *source, struct arguments *arguments, const char *text,
+                       size_t size)
+{
+    int number = find_option(text, size);
+    bool is_config = size == strlen("config") && memcmp(text, "config", size) == 0;
+    if (number < 0 && !is_config)
+        return wrong(source, "there is no option --%s; see cubbyd --help", text);
+    if (number >= 0 && options[number].argument == NULL)
+        return text[size] == '=' ? wrong(source, "--%.*s takes no value", (int)size, text)
+                                 : set_option(source, number, "true");
+    const char *value = take_value(arguments, text, size);
+    if (value == NULL)
+        return wrong(source, "--%s needs a value: %s", text,
+                     is_config ? "FILE" : options[number].argument);
+    if (!is_config)
+        return set_option(source, number, value);
+    if (arguments->config_path != NULL)
+        return wrong(source, "config is given twice");
+    arguments->config_path = value;
+    return 0;
+}
+
+static int read_argument(struct source *source, struct arguments *arguments, const char *text)
+{
+    if (strcmp(text, "--help") == 0 || strcmp(text, "-h") == 0) {
+        arguments->result = CONFIG_HELP;
+        return 0;
+    }
+    if (strcmp(text, "--version") == 0) {
+        arguments->result = CONFIG_VERSION;
+        return 0;
+    }
+    if (strncmp(text, "--", 2) != 0 || text[2] == '\0')
+        return wrong(source, "'%s' is not an option; see cubbyd --help", text);
+    return read_valued(source, arguments, text + 2, strcspn(text + 2, "="));
+}
+
+/* Defaults, and what does not go together. */
+
+static int default_endpoint(struct source *source, struct endpoints *endpoints, const char *name)
+{
+    return endpoints->count > 0 ? 0 : copy(source, &endpoints->names[endpoints->count++], name);
+}
+
+static int default_data(struct source *source)
+{
+    char path[MAX_LINE];
+    const char *cubby_data = getenv("CUBBY_DATA");
+    const char *state_home = getenv("XDG_STATE_HOME");
+    const char *home = getenv("HOME");
+    if (source->config->data_given)
+        return 0;
+    if (cubby_data != NULL && cubby_data[0] != '\0')
+        return set_data(source, cubby_data);
+    if (state_home != NULL && state_home[0] == '/')
+        snprintf(path, sizeof path, "%s/cubby", state_home);
+    else if (home != NULL && home[0] == '/')
+        snprintf(path, sizeof path, "%s/.local/state/cubby", home);
+    else
+        return wrong(source, "there is no home for the data: give --data DIR, or --data none");
+    return copy(source, &source->config->data, path);
+}
+
+static int complete(struct source *source)
+{
+    struct config *config = source->config;
+    if (default_endpoint(source, &config->listen, CONFIG_DEFAULT_LISTEN) != 0 ||
+        default_endpoint(source, &config->publish, CONFIG_DEFAULT_PUBLISH) != 0 ||
+        default_data(source) != 0 ||
+        (config->engine == NULL && copy(source, &config->engine, "memory") != 0))
+        return -1;
+    if (config->data == NULL && config->durability_given && config->durability != STORE_NONE)
+        return wrong(source,
+                     "--data none keeps nothing on disk, so it does not go with "
+                     "--durability %s",
+                     config_durability_name(config->durability));
+    if (config->sync_interval_given && config->durability != STORE_INTERVAL)
+        return wrong(source, "--sync-interval goes with --durability interval only");
+    if (config->data == NULL)
+        config->durability = STORE_NONE;
+    return 0;
+}
+
+enum config_result config_read(struct config *config, int argc, char **argv, char *error)
+{
+    struct arguments arguments = {.at = argv + (argc > 0), .result = CONFIG_RUN};
+    struct source command_line = {.config = config, .error = error};
+    struct source file = {.config = config, .error = error};
+    *config = (struct config){.sync_interval_ms = DEFAULT_SYNC_INTERVAL_MS,
+                              .log_retain = CONFIG_DEFAULT_LOG_RETAIN};
+    while (*arguments.at != NULL) {
+        const char *text = *arguments.at++;
+        if (read_argument(&command_line, &arguments, text) != 0)
+            return CONFIG_WRONG;
+    }
+    if (arguments.result != CONFIG_RUN)
+        return arguments.result;
+    file.locked = command_line.seen;
+    if (arguments.config_path != NULL && read_file(&file, arguments.config_path) != 0)
+        return CONFIG_WRONG;
+    return complete(&command_line) == 0 ? CONFIG_RUN : CONFIG_WRONG;
+}
+
+static void free_endpoints(struct endpoints *endpoints)
+{
+    for (int i = 0; i < endpoints->count; i++)
+        free(endpoints->names[i]);
+}
+
+void config_free(struct config *config)
+{
+    free_endpoints(&config->listen);
+    free_endpoints(&config->publish);
+    free(config->data);
+    free(config->engine);
+}
+
+void config_print_help(void)
+{
+    puts("usage: cubbyd [OPTION]...\n"
+         "Serves keys and values over ZeroMQ and keeps them.\n");
+    for (int i = 0; i < OPTIONS; i++)
+        printf("  --%s%s%s%*s %s\n", options[i].name, options[i].argument != NULL ? " " : "",
+               options[i].argument != NULL ? options[i].argument : "",
+               (int)(23 - strlen(options[i].name) -
+                     (options[i].argument != NULL ? strlen(options[i].argument) + 1 : 0)),
+               "", options[i].help);
+    puts("  --config FILE            read options from a ZPL file: NAME = VALUE, the same names; "
+         "the\n"
+         "                           command line wins\n"
+         "  --version                print the version and exit\n"
+         "  --help                   print this and exit\n\n"
+         "SIZE is a number of bytes; K, M and G behind it mean powers of 1,024.\n"
+         "SIGTERM and SIGINT stop it cleanly. Exit: 0 stopped, 1 failed (one line says why), "
+         "2 wrong usage.");
+}

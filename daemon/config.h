@@ -1,0 +1,61 @@
+/*
+ * Configuration: what the command line, the configuration file and the environment ask for.
+ * The options are the rows of options.def; both sources set them by the same names and the same
+ * functions, and the command line wins. Nothing wrong is replaced by a default: it is an error.
+ */
+#ifndef DAEMON_CONFIG_H
+#define DAEMON_CONFIG_H
+
+#include "store/store.h"
+
+enum {
+    CONFIG_MAX_ENDPOINTS = 16, /* of each socket */
+    CONFIG_MAX_ERROR = 512,
+};
+
+#define CONFIG_DEFAULT_LISTEN     "tcp://127.0.0.1:7420"
+#define CONFIG_DEFAULT_PUBLISH    "tcp://127.0.0.1:7421"
+#define CONFIG_DEFAULT_LOG_RETAIN (UINT64_C(64) << 20)
+
+struct endpoints {
+    char *names[CONFIG_MAX_ENDPOINTS];
+    int count;
+};
+
+struct config {
+    struct endpoints listen;
+    struct endpoints publish;
+    char *data; /* NULL: none */
+    bool data_given;
+    char *engine;
+    enum store_durability durability;
+    bool durability_given;
+    uint64_t sync_interval_ms;
+    bool sync_interval_given;
+    uint64_t log_retain;
+    uint64_t memory_limit; /* 0: none */
+    bool verbose;
+};
+
+enum config_result {
+    CONFIG_RUN,
+    CONFIG_HELP,    /* --help was asked for */
+    CONFIG_VERSION, /* --version was */
+    CONFIG_WRONG,   /* wrong usage; the error says what */
+};
+
+/*
+ * Fills `config` from the arguments and, where they name one, the configuration file. `error` (of
+ * CONFIG_MAX_ERROR bytes) gets one line for CONFIG_WRONG. config_free in every case.
+ */
+enum config_result config_read(struct config *config, int argc, char **argv, char *error);
+
+void config_free(struct config *config);
+
+/* The text of --help, to standard output. */
+void config_print_help(void);
+
+/* "always", "interval" or "none". */
+const char *config_durability_name(enum store_durability durability);
+
+#endif

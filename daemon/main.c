@@ -1,0 +1,178 @@
+/* cubbyd: reads the configuration, opens the store, serves, and stops cleanly. */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/config.h"
+#include "daemon/journal.h"
+#include "daemon/server.h"
+
+enum {
+    EXIT_STOPPED = 0,
+    EXIT_FAILED = 1,
+    EXIT_USAGE = 2,
+    PROGRESS_S = 1, /* a start that takes longer says how far it is, that often */
+    MAX_TEXT = 2 * 4096 + 64,
+};
+
+/* How far a start has come, for whoever is waiting for it. */
+struct progress {
+    const struct journal *journal;
+    time_t next_s;
+};
+
+static uint64_t wall_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static time_t monotonic_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec;
+}
+
+static void show_progress(void *context, uint64_t done, uint64_t total)
+{
+    struct progress *progress = context;
+    if (monotonic_s() < progress->next_s)
+        return;
+    progress->next_s = monotonic_s() + PROGRESS_S;
+    journal_say(progress->journal, JOURNAL_NOTICE,
+                "reading the log: %" PRIu64 " of %" PRIu64 " MiB", done >> 20, total >> 20);
+    sd_notifyf(0,
+               "STATUS=reading the log: %" PRIu64 " of %" PRIu64 " MiB\n"
+               "EXTEND_TIMEOUT_USEC=30000000",
+               done >> 20, total >> 20);
+}
+
+static int open_store(struct store **store, const struct config *config,
+                      const struct journal *journal)
+{
+    struct store_error error = {.message = "unknown"};
+    struct progress progress = {.journal = journal, .next_s = monotonic_s() + PROGRESS_S};
+    struct store_options options = {
+        .directory = config->data,
+        .engine = config->engine,
+        .durability = config->durability,
+        .log_retain = config->log_retain,
+        .memory_limit = config->memory_limit,
+        .wall_ms = wall_ms(),
+        .progress = show_progress,
+        .progress_context = &progress,
+    };
+    if (store_open(store, &options, &error) == 0)
+        return 0;
+    journal_say(journal, JOURNAL_ERROR, "%s", error.message);
+    return -1;
+}
+
+/* As many connections as the system allows. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* SIGTERM and SIGINT become readable; before there is any other thread. */
+static int open_signals(void)
+{
+    sigset_t stop;
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGTERM);
+    sigaddset(&stop, SIGINT);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of write, not our end */
+    if (pthread_sigmask(SIG_BLOCK, &stop, NULL) != 0)
+        return -1;
+    return signalfd(-1, &stop, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static void say_ready(const struct server *server, const struct journal *journal,
+                      const struct config *config)
+{
+    char endpoints[MAX_TEXT];
+    server_describe(server, endpoints, sizeof endpoints);
+    journal_say(journal, JOURNAL_NOTICE, "ready, %s; data in %s, durability %s", endpoints,
+                config->data != NULL ? config->data : "memory only",
+                config_durability_name(config->durability));
+    sd_notifyf(0, "READY=1\nSTATUS=serving, %s\nMAINPID=%ld", endpoints, (long)getpid());
+}
+
+static int serve(const struct config *config, struct store *store, const struct journal *journal,
+                 int signal_fd)
+{
+    char error[SERVER_MAX_ERROR] = "";
+    struct server *server = server_new(config, store, journal, signal_fd, error);
+    if (server == NULL) {
+        journal_say(journal, JOURNAL_ERROR, "%s", error);
+        return -1;
+    }
+    say_ready(server, journal, config);
+    int rc = server_run(server);
+    sd_notify(0, "STOPPING=1\nSTATUS=stopping");
+    journal_say(journal, JOURNAL_INFO, "stopping");
+    server_free(&server);
+    return rc;
+}
+
+static int run(const struct config *config, const struct journal *journal)
+{
+    struct store *store;
+    int signal_fd = open_signals();
+    if (signal_fd < 0) {
+        journal_say(journal, JOURNAL_ERROR, "cannot take signals: %s", strerror(errno));
+        return EXIT_FAILED;
+    }
+    raise_file_limit();
+    int status = EXIT_FAILED;
+    if (open_store(&store, config, journal) == 0) {
+        if (serve(config, store, journal, signal_fd) == 0)
+            status = EXIT_STOPPED;
+        if (store_close(&store) != 0 && status == EXIT_STOPPED) {
+            journal_say(journal, JOURNAL_ERROR, "the last sync failed; check the disk");
+            status = EXIT_FAILED;
+        }
+    }
+    close(signal_fd);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    char error[CONFIG_MAX_ERROR] = "";
+    struct config config;
+    struct journal journal;
+    int status = EXIT_STOPPED;
+    journal_init(&journal);
+    switch (config_read(&config, argc, argv, error)) {
+    case CONFIG_HELP:
+        config_print_help();
+        break;
+    case CONFIG_VERSION:
+        puts("cubbyd " CUBBY_VERSION);
+        break;
+    case CONFIG_WRONG:
+        journal_say(&journal, JOURNAL_ERROR, "%s", error);
+        status = EXIT_USAGE;
+        break;
+    case CONFIG_RUN:
+        journal.verbose = config.verbose;
+        status = run(&config, &journal);
+        break;
+    }
+    config_free(&config);
+    return status;
+}

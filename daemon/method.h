@@ -1,0 +1,52 @@
+/*
+ * What one method gets and gives: for service.c and the files that hold methods. A method runs
+ * inside a transaction. It appends exactly one MessagePack object, its result, to call->out and
+ * returns WIRE_OK; or it fills call->error and returns the code, and the transaction and what it
+ * appended are taken back by whoever called it.
+ */
+#ifndef DAEMON_METHOD_H
+#define DAEMON_METHOD_H
+
+#include "daemon/service.h"
+
+struct call {
+    struct service *service;
+    const struct wire_args *args;
+    struct buffer *out;
+    struct wire_error *error;
+};
+
+typedef enum wire_code method_fn(struct call *call);
+
+method_fn method_get;
+method_fn method_put;
+method_fn method_delete;
+method_fn method_increment;
+method_fn method_touch;
+method_fn method_scan;
+method_fn method_count;
+method_fn method_delete_range;
+method_fn method_batch;
+method_fn method_changes;
+method_fn method_ping;
+method_fn method_hello;
+method_fn method_stats;
+
+/* Runs the method with these arguments as part of the present transaction. */
+enum wire_code method_run(struct call *call, enum wire_method method);
+
+/* The error for a code of the store: storage_full, unavailable or internal. */
+enum wire_code method_store_error(struct wire_error *error, int store_code);
+
+/* The seq as of this call: the transaction's own where it has made a change so far. */
+uint64_t method_seq(const struct call *call);
+
+/* Packs [value, version, expires_at], or nil where `entry` is NULL. */
+void method_pack_entry(struct buffer *out, const struct keys_entry *entry);
+
+/*
+ * Packs one change from history. STORE_CORRUPT where its stored bytes are not an entry.
+ */
+int method_pack_change(struct buffer *out, const struct store_history_change *change);
+
+#endif

@@ -1,0 +1,384 @@
+#include "daemon/server.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+#include <zmq.h>
+
+#include "daemon/broadcast.h"
+#include "daemon/connections.h"
+#include "daemon/service.h"
+#include "daemon/sockets.h"
+
+/* A request that was carried out, and its reply where it has one. */
+struct exchange {
+    zmq_msg_t peer;              /* routing id */
+    bool empty_frame;            /* before the payload, as REQ sends it and wants it back */
+    bool answered;               /* not a notification */
+    struct wire_request request; /* of it: answer and msgid */
+    size_t offset;               /* of the reply in server->replies */
+    size_t size;
+    uint64_t seq; /* newest as of the reply; the changes up to it leave right behind */
+};
+
+struct server {
+    const struct config *config;
+    const struct journal *journal;
+    struct store *store;
+    int signal_fd;
+    void *zmq;
+    void *requests;
+    void *publish;
+    struct broadcast *broadcast;
+    struct connections *connections;
+    struct service service;
+    struct counters counters;
+
+    uint64_t start_us;     /* monotonic */
+    uint64_t start_ms;     /* wall clock at the same moment, or the store's time if later */
+    uint64_t heartbeat_us; /* when the next one is due, monotonic */
+    uint64_t sync_us;      /* likewise the next fsync of `interval` */
+    bool unsynced;         /* something was committed since the last */
+
+    struct exchange *exchanges; /* of this turn */
+    size_t count;
+    struct buffer replies;
+
+    char listening[SOCKETS_MAX_ENDPOINTS_TEXT];
+    char publishing[SOCKETS_MAX_ENDPOINTS_TEXT];
+};
+
+/* Time. It cannot jump: the wall clock counts once, at the start. */
+
+static uint64_t monotonic_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static uint64_t now_ms(const struct server *server, uint64_t monotonic)
+{
+    return server->start_ms + (monotonic - server->start_us) / 1000;
+}
+
+/* Opening and closing. */
+
+static void warn_of_public(const struct server *server, const struct endpoints *endpoints)
+{
+    for (int i = 0; i < endpoints->count; i++)
+        if (sockets_is_public(endpoints->names[i]))
+            journal_say(server->journal, JOURNAL_WARNING,
+                        "%s can be reached from other machines, by anyone and unencrypted",
+                        endpoints->names[i]);
+}
+
+static int open_sockets(struct server *server, char *error)
+{
+    const struct config *config = server->config;
+    server->zmq = zmq_ctx_new();
+    if (server->zmq != NULL)
+        server->requests = sockets_new_requests(server->zmq);
+    if (server->requests != NULL)
+        server->publish = sockets_new_broadcast(server->zmq);
+    if (server->publish != NULL)
+        server->connections = connections_watch(server->zmq, server->requests);
+    if (server->connections == NULL) {
+        snprintf(error, SERVER_MAX_ERROR, "cannot make the sockets: %s", zmq_strerror(errno));
+        return -1;
+    }
+    warn_of_public(server, &config->listen);
+    warn_of_public(server, &config->publish);
+    if (sockets_bind(server->publish, &config->publish, server->publishing, error,
+                     SERVER_MAX_ERROR) != 0)
+        return -1;
+    return sockets_bind(server->requests, &config->listen, server->listening, error,
+                        SERVER_MAX_ERROR);
+}
+
+static void start_clock(struct server *server)
+{
+    struct timespec wall;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    server->start_us = monotonic_us();
+    server->start_ms = (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000;
+    if (server->start_ms < store_now(server->store))
+        server->start_ms = store_now(server->store);
+    server->heartbeat_us = server->start_us;
+}
+
+struct server *server_new(const struct config *config, struct store *store,
+                          const struct journal *journal, int signal_fd, char *error)
+{
+    struct server *server = calloc(1, sizeof *server);
+    if (server == NULL) {
+        snprintf(error, SERVER_MAX_ERROR, "out of memory");
+        return NULL;
+    }
+    server->config = config;
+    server->store = store;
+    server->journal = journal;
+    server->signal_fd = signal_fd;
+    start_clock(server);
+    service_init(&server->service, store, &server->counters);
+    server->service.engine = config->engine;
+    server->service.durability = config_durability_name(config->durability);
+    server->exchanges = calloc(TURN_MAX_REQUESTS, sizeof *server->exchanges);
+    if (server->exchanges == NULL)
+        snprintf(error, SERVER_MAX_ERROR, "out of memory");
+    else if (open_sockets(server, error) == 0) {
+        server->broadcast = broadcast_new(server->publish, store, &server->counters);
+        if (server->broadcast != NULL)
+            return server;
+        snprintf(error, SERVER_MAX_ERROR, "out of memory");
+    }
+    server_free(&server);
+    return NULL;
+}
+
+void server_describe(const struct server *server, char *text, size_t size)
+{
+    snprintf(text, size, "requests on %s, broadcast on %s", server->listening, server->publishing);
+}
+
+void server_free(struct server **pointer)
+{
+    struct server *server = *pointer;
+    if (server == NULL)
+        return;
+    broadcast_free(&server->broadcast);
+    connections_free(&server->connections);
+    if (server->requests != NULL)
+        zmq_close(server->requests);
+    if (server->publish != NULL)
+        zmq_close(server->publish);
+    if (server->zmq != NULL)
+        zmq_ctx_term(server->zmq);
+    buffer_free(&server->replies);
+    free(server->exchanges);
+    free(server);
+    *pointer = NULL;
+}
+
+/* Drain: take what is waiting and carry it out. */
+
+/* One message, read to its end; -1 where none is waiting. */
+static int receive(struct server *server, zmq_msg_t *peer, zmq_msg_t *payload, bool *empty_frame,
+                   bool *well_framed)
+{
+    if (zmq_msg_recv(peer, server->requests, ZMQ_DONTWAIT) < 0)
+        return -1;
+    (void)zmq_msg_recv(payload, server->requests, ZMQ_DONTWAIT);
+    *empty_frame = false;
+    *well_framed = !zmq_msg_more(payload);
+    if (*well_framed)
+        return 0;
+    *empty_frame = zmq_msg_size(payload) == 0;
+    (void)zmq_msg_recv(payload, server->requests, ZMQ_DONTWAIT);
+    *well_framed = *empty_frame && !zmq_msg_more(payload);
+    while (zmq_msg_more(payload))
+        (void)zmq_msg_recv(payload, server->requests, ZMQ_DONTWAIT);
+    return 0;
+}
+
+static void refuse_frames(struct server *server, struct exchange *exchange)
+{
+    exchange->request.answer = WIRE_ANSWER_NIL;
+    server->counters.requests++;
+    service_refuse(&server->service, &exchange->request, WIRE_BAD_REQUEST,
+                   "a request is one frame, or an empty one and one", &server->replies);
+}
+
+static bool take_request(struct server *server, uint64_t time_ms)
+{
+    struct exchange *exchange = &server->exchanges[server->count];
+    zmq_msg_t payload;
+    bool well_framed;
+    zmq_msg_init(&exchange->peer);
+    zmq_msg_init(&payload);
+    if (receive(server, &exchange->peer, &payload, &exchange->empty_frame, &well_framed) != 0)
+        return false;
+    exchange->offset = server->replies.size;
+    if (well_framed)
+        service_handle(&server->service, slice_of(zmq_msg_data(&payload), zmq_msg_size(&payload)),
+                       time_ms, &server->replies, &exchange->request);
+    else
+        refuse_frames(server, exchange);
+    exchange->answered = exchange->request.answer != WIRE_ANSWER_NONE;
+    exchange->size = server->replies.size - exchange->offset;
+    exchange->seq = store_seq(server->store);
+    server->count++;
+    zmq_msg_close(&payload);
+    return true;
+}
+
+static void drain(struct server *server, uint64_t time_ms)
+{
+    while (server->count < TURN_MAX_REQUESTS && server->replies.size < TURN_MAX_BYTES &&
+           store_pending(server->store) < TURN_MAX_BYTES && take_request(server, time_ms))
+        continue;
+}
+
+/* Commit. */
+
+/* The turn has come to nothing: every reply becomes this error. */
+static void fail_turn(struct server *server, enum wire_code code, const char *message)
+{
+    store_abandon(server->store);
+    keys_forget_times(&server->service.keys);
+    broadcast_drop(server->broadcast);
+    buffer_clear(&server->replies);
+    for (size_t i = 0; i < server->count; i++) {
+        struct exchange *exchange = &server->exchanges[i];
+        exchange->offset = server->replies.size;
+        service_refuse(&server->service, &exchange->request, code, message, &server->replies);
+        exchange->size = server->replies.size - exchange->offset;
+        exchange->seq = store_seq(server->store);
+    }
+}
+
+static int commit(struct server *server)
+{
+    uint64_t before = monotonic_us();
+    broadcast_gather(server->broadcast);
+    server->unsynced = server->unsynced || store_pending(server->store) > 0;
+    int rc = store_commit(server->store);
+    uint64_t took = monotonic_us() - before;
+    server->counters.commit_us += took;
+    if (took > server->counters.commit_max_us)
+        server->counters.commit_max_us = took;
+    if (rc == STORE_FULL)
+        fail_turn(server, WIRE_STORAGE_FULL, "the disk is full; nothing was done");
+    if (rc == 0 || rc == STORE_FULL)
+        return 0;
+    fail_turn(server, WIRE_UNAVAILABLE,
+              "the disk failed and the daemon stops; whether a write was carried out is unknown");
+    return -1;
+}
+
+/* Flush. */
+
+static void send_reply(struct server *server, struct exchange *exchange)
+{
+    zmq_msg_t payload;
+    if (exchange->size == 0 || zmq_msg_init_size(&payload, exchange->size) != 0) {
+        server->counters.undelivered++;
+        zmq_msg_close(&exchange->peer);
+        return;
+    }
+    memcpy(zmq_msg_data(&payload), server->replies.data + exchange->offset, exchange->size);
+    if (zmq_msg_send(&exchange->peer, server->requests, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
+        /* EHOSTUNREACH: the peer has left. EAGAIN: it does not read. */
+        server->counters.undelivered++;
+        zmq_msg_close(&exchange->peer);
+        zmq_msg_close(&payload);
+        return;
+    }
+    if (exchange->empty_frame)
+        (void)zmq_send(server->requests, "", 0, ZMQ_SNDMORE | ZMQ_DONTWAIT);
+    if (zmq_msg_send(&payload, server->requests, ZMQ_DONTWAIT) < 0)
+        zmq_msg_close(&payload);
+}
+
+static void flush(struct server *server)
+{
+    for (size_t i = 0; i < server->count; i++) {
+        struct exchange *exchange = &server->exchanges[i];
+        uint64_t seq = exchange->seq;
+        if (exchange->answered)
+            send_reply(server, exchange);
+        else
+            zmq_msg_close(&exchange->peer);
+        broadcast_send(server->broadcast, seq);
+    }
+    broadcast_send(server->broadcast, UINT64_MAX);
+    server->count = 0;
+    buffer_clear(&server->replies);
+}
+
+/* Turns. */
+
+static void heartbeat(struct server *server, uint64_t now_us)
+{
+    if (now_us < server->heartbeat_us)
+        return;
+    broadcast_heartbeat(server->broadcast);
+    server->heartbeat_us = now_us + BROADCAST_HEARTBEAT_MS * UINT64_C(1000);
+}
+
+/* The fsync of durability `interval`. */
+static int sync_when_due(struct server *server, uint64_t now_us)
+{
+    if (server->config->durability != STORE_INTERVAL || !server->unsynced ||
+        now_us < server->sync_us)
+        return 0;
+    server->unsynced = false;
+    server->sync_us = now_us + server->config->sync_interval_ms * 1000;
+    return store_sync(server->store);
+}
+
+static int turn(struct server *server)
+{
+    uint64_t begin_us = monotonic_us();
+    uint64_t time_ms = now_ms(server, begin_us);
+    server->counters.uptime_ms = (begin_us - server->start_us) / 1000;
+    server->counters.connections = connections_count(server->connections);
+    service_expire(&server->service, time_ms, TURN_MAX_EXPIRIES);
+    drain(server, time_ms);
+    int rc = commit(server);
+    server->counters.turns += server->count > 0;
+    flush(server);
+    uint64_t end_us = monotonic_us();
+    if (end_us - begin_us > server->counters.turn_max_us)
+        server->counters.turn_max_us = end_us - begin_us;
+    heartbeat(server, end_us);
+    return rc == 0 ? sync_when_due(server, end_us) : rc;
+}
+
+/* How long there is nothing to do, in ms, unless something comes. */
+static long idle_ms(struct server *server)
+{
+    uint64_t now_us = monotonic_us();
+    uint64_t wake_us = server->heartbeat_us;
+    uint64_t expiry_ms = service_next_expiry(&server->service);
+    if (server->config->durability == STORE_INTERVAL && server->unsynced &&
+        server->sync_us < wake_us)
+        wake_us = server->sync_us;
+    uint64_t wait_ms = wake_us > now_us ? (wake_us - now_us + 999) / 1000 : 0;
+    uint64_t time_ms = now_ms(server, now_us);
+    if (expiry_ms < time_ms + wait_ms)
+        wait_ms = expiry_ms > time_ms ? expiry_ms - time_ms : 0;
+    return (long)wait_ms;
+}
+
+static int stop_after_failure(const struct server *server)
+{
+    journal_say(server->journal, JOURNAL_ERROR,
+                "%s; the state of the disk is unknown, so nothing more is acknowledged: check the "
+                "disk and start again",
+                store_failure(server->store));
+    return -1;
+}
+
+int server_run(struct server *server)
+{
+    zmq_pollitem_t items[] = {
+        {.socket = server->requests, .events = ZMQ_POLLIN},
+        {.socket = server->publish, .events = ZMQ_POLLIN},
+        {.fd = server->signal_fd, .events = ZMQ_POLLIN},
+    };
+    for (;;) {
+        if (zmq_poll(items, sizeof items / sizeof items[0], idle_ms(server)) < 0 &&
+            errno != EINTR) {
+            journal_say(server->journal, JOURNAL_ERROR, "cannot wait for requests: %s",
+                        zmq_strerror(errno));
+            return -1;
+        }
+        if ((items[1].revents & ZMQ_POLLIN) != 0)
+            broadcast_receive(server->broadcast);
+        if (turn(server) != 0)
+            return stop_after_failure(server);
+        if ((items[2].revents & ZMQ_POLLIN) != 0)
+            return 0;
+    }
+}

@@ -1,0 +1,53 @@
+/*
+ * The server: the sockets and the loop. One thread, in turns:
+ *
+ *     wait      until a request, a subscriber, a signal or a time comes
+ *     drain     requests, up to TURN_MAX_REQUESTS and TURN_MAX_BYTES; each is carried out at once
+ *     commit    all of them, with one fsync
+ *     flush     every reply and every change, in seq order
+ *
+ * Nothing leaves before the commit that covers it.
+ */
+#ifndef DAEMON_SERVER_H
+#define DAEMON_SERVER_H
+
+#include "daemon/config.h"
+#include "daemon/journal.h"
+
+enum {
+    TURN_MAX_REQUESTS = 1024,
+    TURN_MAX_BYTES = 8 << 20,   /* of replies, and of the log, before a turn takes no more */
+    TURN_MAX_EXPIRIES = 4,      /* expiry transactions that one turn makes */
+    SERVER_RECEIVE_HWM = 1000,  /* requests of a peer that wait in libzmq */
+    SERVER_SEND_HWM = 131072,   /* replies to a peer that does not read */
+    SERVER_PUBLISH_HWM = 10000, /* changes for a subscriber that does not read */
+    SERVER_LINGER_MS = 1000,    /* for the last replies, at a stop */
+    SERVER_HANDSHAKE_MS = 3000,
+    SERVER_HEARTBEAT_MS = 5000,
+    SERVER_HEARTBEAT_TIMEOUT_MS = 15000,
+    SERVER_HEARTBEAT_TTL_MS = 30000,
+    SERVER_STALL_MS = 30000, /* a TCP peer that takes nothing for so long is disconnected */
+    SERVER_MAX_ERROR = 512,
+};
+
+struct server;
+
+/*
+ * Binds the sockets. `config`, `store` and `journal` outlive the server. `signal_fd` is readable
+ * when the daemon is to stop. On failure NULL, and one line in `error` (SERVER_MAX_ERROR bytes).
+ */
+struct server *server_new(const struct config *config, struct store *store,
+                          const struct journal *journal, int signal_fd, char *error);
+
+/*
+ * The endpoints as bound ("tcp://127.0.0.1:*" has become a port), separated by ", ", into `text`.
+ */
+void server_describe(const struct server *server, char *text, size_t size);
+
+/* Serves until a signal (0) or until the store fails (-1). */
+int server_run(struct server *server);
+
+/* Sends what is waiting, for SERVER_LINGER_MS at most, and closes the sockets. */
+void server_free(struct server **server);
+
+#endif

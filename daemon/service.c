@@ -1,0 +1,247 @@
+#include "daemon/service.h"
+
+#include <unistd.h>
+
+#include "daemon/method.h"
+
+static method_fn *const methods[WIRE_METHODS] = {
+    [WIRE_METHOD_PING] = method_ping,       [WIRE_METHOD_HELLO] = method_hello,
+    [WIRE_METHOD_GET] = method_get,         [WIRE_METHOD_PUT] = method_put,
+    [WIRE_METHOD_DELETE] = method_delete,   [WIRE_METHOD_INCREMENT] = method_increment,
+    [WIRE_METHOD_TOUCH] = method_touch,     [WIRE_METHOD_SCAN] = method_scan,
+    [WIRE_METHOD_COUNT] = method_count,     [WIRE_METHOD_DELETE_RANGE] = method_delete_range,
+    [WIRE_METHOD_BATCH] = method_batch,     [WIRE_METHOD_STATS] = method_stats,
+    [WIRE_METHOD_CHANGES] = method_changes,
+};
+
+void service_init(struct service *service, struct store *store, struct counters *counters)
+{
+    *service = (struct service){
+        .store = store, .counters = counters, .engine = "memory", .durability = "none"};
+    keys_init(&service->keys, store);
+}
+
+enum wire_code method_run(struct call *call, enum wire_method method)
+{
+    return methods[method](call);
+}
+
+enum wire_code method_store_error(struct wire_error *error, int store_code)
+{
+    switch (store_code) {
+    case STORE_FULL:
+        return wire_fail(error, WIRE_STORAGE_FULL,
+                         "the limit of memory or disk is reached; delete something, or raise it");
+    case STORE_NO_MEMORY:
+        return wire_fail(error, WIRE_STORAGE_FULL, "the daemon is out of memory; nothing was done");
+    case STORE_IO:
+        return wire_fail(error, WIRE_UNAVAILABLE, "the disk fails; see the daemon's log");
+    default:
+        return wire_fail(error, WIRE_INTERNAL, "defect in the daemon (store code %d)", store_code);
+    }
+}
+
+uint64_t method_seq(const struct call *call)
+{
+    const struct store *store = call->service->store;
+    return store_change_count(store) > 0 ? store_next_seq(store) : store_seq(store);
+}
+
+/*
+ * Keys that expired but still wait for service_expire: before something writes one of them, its
+ * `expire` change has to be made, in a transaction before.
+ */
+static int expire_written(struct service *service, uint64_t now_ms, enum wire_method method,
+                          const struct wire_args *args)
+{
+    bool writes = (wire_method_flags(method) & WIRE_WRITES) != 0;
+    if (!writes || args->key.size == 0)
+        return 0;
+    return keys_expire_key(&service->keys, now_ms, args->key);
+}
+
+static int expire_before(struct service *service, uint64_t now_ms,
+                         const struct wire_request *request)
+{
+    if (!keys_due(&service->keys, now_ms))
+        return 0;
+    if (request->method != WIRE_METHOD_BATCH)
+        return expire_written(service, now_ms, request->method, &request->args);
+    struct wire_cursor operations = request->args.operations;
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < request->args.operation_count; i++) {
+        enum wire_method method;
+        struct wire_args args;
+        struct wire_error ignored; /* the batch itself will find it */
+        if (wire_next_operation(&operations, &method, &args, &ignored) == WIRE_OK)
+            rc = expire_written(service, now_ms, method, &args);
+    }
+    return rc;
+}
+
+/* Runs the method in a transaction of its own; its result is appended to `out`. */
+static enum wire_code execute(struct service *service, const struct wire_request *request,
+                              uint64_t now_ms, struct buffer *out, struct wire_error *error)
+{
+    struct call call = {.service = service, .args = &request->args, .out = out, .error = error};
+    int rc = expire_before(service, now_ms, request);
+    if (rc != 0)
+        return method_store_error(error, rc);
+    store_begin(service->store, now_ms);
+    enum wire_code code = method_run(&call, request->method);
+    if (code == WIRE_OK && out->failed)
+        code = method_store_error(error, STORE_NO_MEMORY);
+    if (code != WIRE_OK) {
+        store_cancel(service->store);
+        return code;
+    }
+    rc = store_end(service->store, NULL);
+    return rc != 0 ? method_store_error(error, rc) : WIRE_OK;
+}
+
+/* What was appended is as if it had not been; room for an error reply is there already. */
+static void take_back(struct buffer *out, size_t start)
+{
+    out->size = start;
+    out->failed = false;
+}
+
+void service_handle(struct service *service, struct slice payload, uint64_t now_ms,
+                    struct buffer *out, struct wire_request *request)
+{
+    struct wire_error error;
+    size_t start = out->size;
+    service->counters->requests++;
+    enum wire_code code = wire_decode_request(payload, request, &error);
+    if (code == WIRE_OK) {
+        wire_pack_reply(out, request->msgid);
+        code = execute(service, request, now_ms, out, &error);
+    }
+    if (code != WIRE_OK) {
+        service->counters->errors++;
+        take_back(out, start);
+        wire_pack_error_reply(out, request, &error);
+    } else if (request->answer == WIRE_ANSWER_NONE) {
+        take_back(out, start);
+    }
+}
+
+void service_refuse(struct service *service, const struct wire_request *request,
+                    enum wire_code code, const char *message, struct buffer *out)
+{
+    struct wire_error error;
+    service->counters->errors++;
+    wire_fail(&error, code, "%s", message);
+    wire_pack_error_reply(out, request, &error);
+}
+
+void service_expire(struct service *service, uint64_t now_ms, unsigned limit)
+{
+    uint32_t expired = 1;
+    for (unsigned i = 0; i < limit && expired > 0 && keys_due(&service->keys, now_ms); i++) {
+        if (keys_expire(&service->keys, now_ms, &expired) != 0)
+            return; /* no space for the record: they stay absent, and are tried again */
+        service->counters->expired += expired;
+    }
+}
+
+uint64_t service_next_expiry(struct service *service)
+{
+    return keys_next_expiry(&service->keys);
+}
+
+/* Methods about the daemon itself. */
+
+enum wire_code method_ping(struct call *call)
+{
+    wire_pack_bool(call->out, true);
+    return WIRE_OK;
+}
+
+static void pack_number(struct buffer *out, const char *name, uint64_t value)
+{
+    wire_pack_text(out, name);
+    wire_pack_uint(out, value);
+}
+
+static void pack_text(struct buffer *out, const char *name, const char *value)
+{
+    wire_pack_text(out, name);
+    wire_pack_text(out, value);
+}
+
+struct number {
+    const char *name;
+    uint64_t value;
+};
+
+static void pack_limits(struct buffer *out)
+{
+    static const struct number limits[] = {
+        {"max_key", WIRE_MAX_KEY},         {"max_value", WIRE_MAX_VALUE},
+        {"max_message", WIRE_MAX_MESSAGE}, {"max_batch", WIRE_MAX_BATCH},
+        {"max_waiters", WIRE_MAX_WAITERS}, {"max_watches", WIRE_MAX_WATCHES},
+    };
+    size_t count = sizeof limits / sizeof limits[0];
+    wire_pack_text(out, "limits");
+    wire_pack_map(out, (uint32_t)count);
+    for (size_t i = 0; i < count; i++)
+        pack_number(out, limits[i].name, limits[i].value);
+}
+
+enum wire_code method_hello(struct call *call)
+{
+    const struct store *store = call->service->store;
+    wire_pack_map(call->out, 8);
+    pack_text(call->out, "server", "cubby");
+    pack_text(call->out, "version", CUBBY_VERSION);
+    pack_number(call->out, "protocol", 1);
+    pack_text(call->out, "epoch", store_epoch(store));
+    pack_number(call->out, "seq", store_seq(store));
+    pack_number(call->out, "oldest", store_oldest(store));
+    pack_number(call->out, "time", store_now(store));
+    pack_limits(call->out);
+    return WIRE_OK;
+}
+
+enum wire_code method_stats(struct call *call)
+{
+    const struct service *service = call->service;
+    const struct counters *counters = service->counters;
+    const struct store *store = service->store;
+    uint64_t keys = keys_count(&call->service->keys, (struct keys_range){.start = {0}});
+    struct store_stats stats;
+    store_stats(store, &stats);
+    const struct number numbers[] = {
+        {"keys", keys},
+        {"seq", store_seq(store)},
+        {"oldest", store_oldest(store)},
+        {"connections", counters->connections},
+        {"requests", counters->requests},
+        {"errors", counters->errors},
+        {"watches", 0},
+        {"waiters", 0},
+        {"memory", stats.memory},
+        {"disk", stats.disk},
+        {"drops", counters->drops},
+        {"undelivered", counters->undelivered},
+        {"expired", counters->expired},
+        {"turns", counters->turns},
+        {"turn_max_us", counters->turn_max_us},
+        {"syncs", stats.syncs},
+        {"commit_us", counters->commit_us},
+        {"commit_max_us", counters->commit_max_us},
+        {"replayed", stats.replayed},
+        {"uptime", counters->uptime_ms},
+        {"pid", (uint64_t)getpid()},
+    };
+    size_t count = sizeof numbers / sizeof numbers[0];
+    wire_pack_map(call->out, (uint32_t)count + 4);
+    for (size_t i = 0; i < count; i++)
+        pack_number(call->out, numbers[i].name, numbers[i].value);
+    pack_text(call->out, "version", CUBBY_VERSION);
+    pack_text(call->out, "epoch", store_epoch(store));
+    pack_text(call->out, "engine", service->engine);
+    pack_text(call->out, "durability", service->durability);
+    return WIRE_OK;
+}

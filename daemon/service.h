@@ -1,0 +1,66 @@
+/*
+ * The service: carries out requests against the store. It decodes a payload, runs the method in a
+ * transaction of its own, and appends the encoded reply to a buffer. It knows no sockets, no
+ * clock and no turns, so that a test can drive it with bytes and a time.
+ *
+ *     service_handle(&service, payload, now_ms, &replies, &request);
+ *        wire_decode_request  ->  store_begin  ->  the method  ->  store_end  ->  reply
+ *
+ * Nothing that it appends may leave before store_commit.
+ */
+#ifndef DAEMON_SERVICE_H
+#define DAEMON_SERVICE_H
+
+#include "store/keys.h"
+#include "wire/pack.h"
+#include "wire/request.h"
+
+/* Counters and gauges for `stats`; whoever does the thing counts it. */
+struct counters {
+    uint64_t uptime_ms;
+    uint64_t requests;    /* messages taken, notifications and malformed ones included */
+    uint64_t errors;      /* of those, answered with an error */
+    uint64_t connections; /* open to the request socket */
+    uint64_t drops;       /* as of the protocol */
+    uint64_t undelivered; /* replies whose peer had left or took no more */
+    uint64_t turns;
+    uint64_t turn_max_us; /* the longest turn, from its first message to its last reply */
+    uint64_t commit_us;   /* spent in commits, in all */
+    uint64_t commit_max_us;
+    uint64_t expired; /* keys */
+};
+
+struct service {
+    struct store *store;
+    struct keys keys;
+    struct counters *counters;
+    const char *engine; /* for stats, as are the next ones */
+    const char *durability;
+};
+
+/* `store` and `counters` outlive the service. */
+void service_init(struct service *service, struct store *store, struct counters *counters);
+
+/*
+ * Carries out one request and appends its reply to `out`: one message, or nothing where the request
+ * is a notification. `request` is filled as wire_decode_request does it, for whoever must answer
+ * otherwise after all (service_refuse). Where memory is out the reply is `storage_full`; if not
+ * even that fits, out->failed is set.
+ */
+void service_handle(struct service *service, struct slice payload, uint64_t now_ms,
+                    struct buffer *out, struct wire_request *request);
+
+/* Appends an error reply to `request`: for turns that could not be committed, and bad frames. */
+void service_refuse(struct service *service, const struct wire_request *request,
+                    enum wire_code code, const char *message, struct buffer *out);
+
+/*
+ * Removes keys that are due: at most `limit` transactions of KEYS_MAX_EXPIRED. What is left is
+ * absent to every request all the same.
+ */
+void service_expire(struct service *service, uint64_t now_ms, unsigned limit);
+
+/* A time, ms since 1970, before which no key is due; UINT64_MAX: none ever is. */
+uint64_t service_next_expiry(struct service *service);
+
+#endif

@@ -1,0 +1,112 @@
+#include "daemon/sockets.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/random.h>
+#include <zmq.h>
+
+#include "daemon/server.h"
+#include "wire/limits.h"
+
+static int set_int(void *socket, int option, int value)
+{
+    return zmq_setsockopt(socket, option, &value, sizeof value);
+}
+
+static int set_common(void *socket, int64_t max_message)
+{
+    static const struct {
+        int option;
+        int value;
+    } options[] = {
+        {ZMQ_LINGER, SERVER_LINGER_MS},
+        {ZMQ_HANDSHAKE_IVL, SERVER_HANDSHAKE_MS},
+        {ZMQ_HEARTBEAT_IVL, SERVER_HEARTBEAT_MS},
+        {ZMQ_HEARTBEAT_TIMEOUT, SERVER_HEARTBEAT_TIMEOUT_MS},
+        {ZMQ_HEARTBEAT_TTL, SERVER_HEARTBEAT_TTL_MS},
+        {ZMQ_TCP_MAXRT, SERVER_STALL_MS},
+        {ZMQ_RCVHWM, SERVER_RECEIVE_HWM},
+        {ZMQ_IPV6, 1},
+    };
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
+        if (set_int(socket, options[i].option, options[i].value) != 0)
+            return -1;
+    return zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &max_message, sizeof max_message);
+}
+
+/* libzmq draws the routing ids of a ROUTER from rand(), which it leaves unseeded. */
+static int seed_routing_ids(void)
+{
+    unsigned seed;
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+        return -1;
+    srand(seed); // NOLINT(cert-msc32-c,cert-msc51-cpp): random by getrandom
+    return 0;
+}
+
+static void *close_failed(void *socket)
+{
+    int reason = errno;
+    zmq_close(socket);
+    errno = reason;
+    return NULL;
+}
+
+void *sockets_new_requests(void *zmq_context)
+{
+    if (seed_routing_ids() != 0)
+        return NULL;
+    void *socket = zmq_socket(zmq_context, ZMQ_ROUTER);
+    if (socket == NULL)
+        return NULL;
+    if (set_common(socket, WIRE_MAX_MESSAGE) != 0 ||
+        set_int(socket, ZMQ_SNDHWM, SERVER_SEND_HWM) != 0 ||
+        set_int(socket, ZMQ_ROUTER_MANDATORY, 1) != 0)
+        return close_failed(socket);
+    return socket;
+}
+
+void *sockets_new_broadcast(void *zmq_context)
+{
+    void *socket = zmq_socket(zmq_context, ZMQ_XPUB);
+    if (socket == NULL)
+        return NULL;
+    if (set_common(socket, WIRE_MAX_SUBSCRIPTION) != 0 ||
+        set_int(socket, ZMQ_SNDHWM, SERVER_PUBLISH_HWM) != 0 ||
+        set_int(socket, ZMQ_XPUB_NODROP, 1) != 0 ||
+        zmq_setsockopt(socket, ZMQ_XPUB_WELCOME_MSG, "w", 1) != 0)
+        return close_failed(socket);
+    return socket;
+}
+
+static void append(char *text, const char *endpoint)
+{
+    size_t size = strlen(text);
+    snprintf(text + size, SOCKETS_MAX_ENDPOINTS_TEXT - size, "%s%s", size > 0 ? ", " : "",
+             endpoint);
+}
+
+int sockets_bind(void *socket, const struct endpoints *endpoints, char *bound, char *error,
+                 size_t error_size)
+{
+    char name[SOCKETS_MAX_ENDPOINTS_TEXT / CONFIG_MAX_ENDPOINTS];
+    for (int i = 0; i < endpoints->count; i++) {
+        size_t size = sizeof name;
+        if (zmq_bind(socket, endpoints->names[i]) != 0 ||
+            zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, name, &size) != 0) {
+            snprintf(error, error_size, "cannot serve %s: %s%s", endpoints->names[i],
+                     zmq_strerror(errno),
+                     errno == EADDRINUSE ? "; give another one with --listen or --publish" : "");
+            return -1;
+        }
+        append(bound, name);
+    }
+    return 0;
+}
+
+bool sockets_is_public(const char *endpoint)
+{
+    return strncmp(endpoint, "tcp://", 6) == 0 && strncmp(endpoint, "tcp://127.", 10) != 0 &&
+           strncmp(endpoint, "tcp://localhost:", 16) != 0 &&
+           strncmp(endpoint, "tcp://[::1]:", 12) != 0;
+}

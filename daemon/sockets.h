@@ -1,0 +1,29 @@
+/*
+ * The sockets of the server: made with every option that a server facing strangers needs, and
+ * bound. Which option is for what is told in daemon/README.md.
+ */
+#ifndef DAEMON_SOCKETS_H
+#define DAEMON_SOCKETS_H
+
+#include <stddef.h>
+
+#include "daemon/config.h"
+
+enum { SOCKETS_MAX_ENDPOINTS_TEXT = 4096 };
+
+/* A ROUTER for requests; an XPUB for broadcasts. NULL with errno. The caller closes it. */
+void *sockets_new_requests(void *zmq_context);
+void *sockets_new_broadcast(void *zmq_context);
+
+/*
+ * Binds the socket to all endpoints and appends what they have become ("tcp://127.0.0.1:*" now has
+ * a port) to `bound`, of SOCKETS_MAX_ENDPOINTS_TEXT bytes, separated by ", ". On failure -1 and one
+ * line in `error`, of `error_size` bytes.
+ */
+int sockets_bind(void *socket, const struct endpoints *endpoints, char *bound, char *error,
+                 size_t error_size);
+
+/* Whether the endpoint can be reached from other machines. */
+bool sockets_is_public(const char *endpoint);
+
+#endif
