@@ -10,7 +10,7 @@
  *
  * Groups fill *segments*: files of a fixed size that are written with zeros beforehand, by a
  * thread of the log's own, and used again when their content is no longer needed, so that an
- * fdatasync touches no metadata. The formats are drawn in log.c.
+ * fdatasync touches no metadata. The formats are drawn in segment.h.
  *
  * What a start finds behind the last whole group is a torn end, and cut off, unless something
  * later says that it had already been durable: each group carries the number of the newest group
@@ -28,6 +28,8 @@
 #include "store/error.h"
 #include "wire/bytes.h"
 
+#include <sys/types.h>
+
 struct log;
 
 enum log_durability {
@@ -39,14 +41,26 @@ enum log_durability {
 enum {
     LOG_SEGMENT_SIZE = 16 << 20, /* the usual size of a segment */
     LOG_MIN_SEGMENT_SIZE = 64 << 10,
-    LOG_RESERVE = 1 << 20,       /* kept for deletes when the disk is full */
+    LOG_RESERVE = 1 << 20,   /* kept for deletes when the disk is full; at most a quarter segment */
+    LOG_MAX_GROUP = 1 << 30, /* bytes of a group: more is STORE_FULL */
+};
+
+/*
+ * The system calls that write, so that a test can count them and let them fail: results and errno
+ * as of pwrite(2) and fdatasync(2). Called by the log's thread as well as by the caller's.
+ */
+struct log_io {
+    ssize_t (*pwrite)(void *context, int file, const void *bytes, size_t size, off_t offset);
+    int (*fdatasync)(void *context, int file);
+    void *context;
 };
 
 struct log_options {
     const char *directory; /* existing and locked by the caller; NULL: in memory */
     enum log_durability durability;
-    size_t segment_size;   /* 0: LOG_SEGMENT_SIZE; else at least LOG_MIN_SEGMENT_SIZE */
-    uint64_t applied;      /* replay from behind this position; 0: everything that is there */
+    size_t segment_size;     /* 0: LOG_SEGMENT_SIZE; else at least LOG_MIN_SEGMENT_SIZE */
+    uint64_t applied;        /* replay what is behind this position; 0: from the first group on */
+    const struct log_io *io; /* NULL: the system's; lives as long as the log */
 };
 
 struct log_record {
@@ -67,13 +81,18 @@ typedef void log_progress_fn(void *context, uint64_t done, uint64_t total);
 
 /*
  * Opens the log, verifies all of it and replays what is behind `options->applied`. A torn end is
- * cut off. STORE_CORRUPT for damage, and where the log does not reach back to `applied`;
- * STORE_IO, STORE_FULL, STORE_NO_MEMORY likewise leave nothing open, and fill `error`.
+ * cut off. STORE_CORRUPT for damage, and where the log does not reach back to `applied`, or ends
+ * before it (so log_sync comes before whatever makes an `applied` durable); nothing was changed
+ * then. STORE_INVALID for options or a format that cannot be; STORE_IO, STORE_FULL,
+ * STORE_NO_MEMORY. All of them leave nothing open, and fill `error`.
  */
 int log_open(struct log **log, const struct log_options *options, log_replay_fn *replay,
              log_progress_fn *progress, void *context, struct store_error *error);
 
-/* Syncs what is not yet synced, unless a write failed before, and frees everything. */
+/*
+ * Syncs what is not yet synced, unless a write failed before (STORE_IO), and frees everything,
+ * the pending group too.
+ */
 int log_close(struct log **log);
 
 /*
@@ -88,9 +107,9 @@ int log_end_record(struct log *log, uint64_t seq, uint64_t time_ms);
 void log_drop_record(struct log *log);
 
 /*
- * Whether the pending group may grow by `more` bytes and still be written without waiting for
- * space: STORE_FULL where the disk is full. `reserved` is true for what frees space (deletes), which may
- * use the last LOG_RESERVE bytes. Cheap: called for each write.
+ * Whether the pending group may grow by `more` bytes (of bodies; headers are seen to) and still be
+ * written without waiting for space: STORE_FULL where the disk is full. `reserved` is true for what
+ * frees space (deletes), which may use the last LOG_RESERVE bytes. Cheap: called for each write.
  */
 int log_reserve(struct log *log, size_t more, bool reserved);
 
@@ -106,8 +125,12 @@ void log_discard(struct log *log);
 /* One fdatasync for all that was committed since the last; does nothing where that is nothing. */
 int log_sync(struct log *log);
 
-/* The sentence for a STORE_IO: which call failed on which file, and why. Lives as long as the log. */
+/* The sentence for a STORE_IO: which call failed on which file, and why. Lives as long as the log.
+ */
 const char *log_failure(const struct log *log);
+
+/* Bytes that the pending group has so far; 0: no record is pending. */
+size_t log_pending(const struct log *log);
 
 /* Number of the newest committed group; of the newest known to be durable. 0: none yet. */
 uint64_t log_position(const struct log *log);
@@ -115,7 +138,8 @@ uint64_t log_synced(const struct log *log);
 
 /*
  * Lets go of segments whose groups are all at or before `position` (what a checkpoint covers) and
- * which are not among the newest `retain` bytes. Their files are used again.
+ * which are not among the newest `retain` bytes. Their files are used again. Syncs the log first
+ * where `position` is not yet durable.
  */
 void log_trim(struct log *log, uint64_t position, uint64_t retain);
 
@@ -127,7 +151,8 @@ uint64_t log_oldest_seq(const struct log *log);
 
 /*
  * Forgets all history for log_oldest_seq and log_seek, though not for a replay: seqs go on from
- * `newest`, and the first that can be read is newest + 1. For a new epoch.
+ * `newest`, and the first that can be read is newest + 1. For a new epoch. Not kept on disk: the
+ * caller tells it again after each log_open, in the same words.
  */
 void log_forget(struct log *log, uint64_t newest);
 
@@ -139,8 +164,9 @@ uint64_t log_sync_count(const struct log *log);
 
 /*
  * Reading history. A reader goes through the records with a seq, the pending ones included, in
- * order. It owns a buffer and may be used for any number of seeks. Views live until the
- * reader's next call, or the log's next commit, discard or begin_record.
+ * order. It owns a buffer and may be used for any number of seeks, and is closed before the log.
+ * Views live until the reader's next call, or the log's next commit, discard or begin_record.
+ * After a log_discard it is to be sought again: what it handed out last may be gone.
  */
 struct log_reader;
 
@@ -150,7 +176,10 @@ void log_reader_close(struct log_reader **reader);
 /* The next record will be the first with seq > since. STORE_COMPACTED where history has gone. */
 int log_seek(struct log_reader *reader, uint64_t since);
 
-/* STORE_NOT_FOUND at the end; more may have come by the next call. STORE_IO, STORE_CORRUPT. */
+/*
+ * STORE_NOT_FOUND at the end; more may have come by the next call. STORE_COMPACTED where
+ * log_trim let go of what would be next. STORE_IO, STORE_CORRUPT, STORE_NO_MEMORY.
+ */
 int log_next(struct log_reader *reader, struct log_record *record);
 
 #endif

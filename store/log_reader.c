@@ -1,0 +1,180 @@
+/* History: the records with a seq, from the files and then from the pending group. */
+#include "store/log_internal.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+enum { READ_STEP = 64 << 10 };
+
+struct log_reader {
+    struct log *log;
+    uint64_t since; /* records up to this seq have been handed out, or are not wanted */
+
+    uint64_t segment_id; /* where the next group is read */
+    uint64_t offset;
+    struct slice rest; /* of the group that is being handed out, a view of the window */
+    struct segment_window window;
+
+    int file; /* of a segment that the log itself keeps closed; -1: none */
+    uint64_t file_id;
+};
+
+int log_reader_open(struct log *log, struct log_reader **reader)
+{
+    struct log_reader *made = calloc(1, sizeof(*made));
+    if (made == NULL)
+        return STORE_NO_MEMORY;
+    made->log = log;
+    made->file = -1;
+    *reader = made;
+    return 0;
+}
+
+static void close_file(struct log_reader *reader)
+{
+    if (reader->file >= 0)
+        close(reader->file);
+    reader->file = -1;
+}
+
+void log_reader_close(struct log_reader **reader)
+{
+    struct log_reader *ended = *reader;
+    if (ended == NULL)
+        return;
+    *reader = NULL;
+    close_file(ended);
+    buffer_free(&ended->window.buffer);
+    free(ended);
+}
+
+/* The last segment that begins before the seq: it holds the record that follows, if any does. */
+static const struct segment *find_segment(const struct log *log, uint64_t since)
+{
+    size_t from = 0;
+    size_t to = log->segment_count;
+    while (to - from > 1) {
+        size_t middle = from + (to - from) / 2;
+        if (log->segments[middle]->seq_before <= since)
+            from = middle;
+        else
+            to = middle;
+    }
+    return to > 0 ? log->segments[from] : NULL;
+}
+
+static uint64_t find_offset(const struct segment *segment, uint64_t since)
+{
+    uint64_t offset = SEGMENT_HEADER_SIZE;
+    for (size_t i = 0; i < segment->mark_count && segment->marks[i].seq_before <= since; i++)
+        offset = segment->marks[i].offset;
+    return offset;
+}
+
+int log_seek(struct log_reader *reader, uint64_t since)
+{
+    if (since + 1 < log_oldest_seq(reader->log))
+        return STORE_COMPACTED;
+    const struct segment *segment = find_segment(reader->log, since);
+    reader->since = since;
+    reader->rest = slice_of(NULL, 0);
+    reader->segment_id = segment != NULL ? segment->id : 0;
+    reader->offset = segment != NULL ? find_offset(segment, since) : 0;
+    return 0;
+}
+
+/* Segments have numbers without holes, so its number says where in the array one is. */
+static struct segment *segment_by_id(const struct log *log, uint64_t id)
+{
+    if (log->segment_count == 0 || id < log->segments[0]->id)
+        return NULL;
+    uint64_t index = id - log->segments[0]->id;
+    return index < log->segment_count ? log->segments[index] : NULL;
+}
+
+static int open_file(struct log_reader *reader, const struct segment *segment)
+{
+    if (segment->file >= 0)
+        return segment->file;
+    if (reader->file >= 0 && reader->file_id == segment->id)
+        return reader->file;
+    close_file(reader);
+    char name[SEGMENT_NAME_SIZE];
+    segment_name(segment->id, name);
+    reader->file = openat(reader->log->directory, name, O_RDONLY | O_CLOEXEC);
+    reader->file_id = segment->id;
+    return reader->file;
+}
+
+static int load_group(struct log_reader *reader, const struct segment *segment)
+{
+    struct segment_source source = {
+        .file = open_file(reader, segment), .id = segment->id, .limit = segment->end};
+    if (source.file < 0)
+        return STORE_IO;
+    struct group group;
+    int code = group_read_header(&reader->window, &source, reader->offset, READ_STEP, &group);
+    if (code == 0)
+        code = group_read_records(&reader->window, &source, reader->offset, READ_STEP, &group);
+    if (code != 0)
+        return code == STORE_NOT_FOUND ? STORE_CORRUPT : code;
+    reader->rest = slice_of(group.records, group.length);
+    reader->offset += GROUP_HEADER_SIZE + (uint64_t)group.length;
+    return 0;
+}
+
+/* Makes `rest` the next group's records. STORE_NOT_FOUND behind the newest one. */
+static int next_group(struct log_reader *reader)
+{
+    const struct log *log = reader->log;
+    if (log->segment_count == 0)
+        return STORE_NOT_FOUND;
+    if (reader->segment_id == 0) {
+        reader->segment_id = log->segments[0]->id;
+        reader->offset = SEGMENT_HEADER_SIZE;
+    }
+    const struct segment *segment = segment_by_id(log, reader->segment_id);
+    if (segment == NULL)
+        return STORE_COMPACTED;
+    if (reader->offset == segment->end) {
+        if (segment == log_newest_segment(log))
+            return STORE_NOT_FOUND;
+        reader->segment_id++;
+        reader->offset = SEGMENT_HEADER_SIZE;
+        segment = segment_by_id(log, reader->segment_id);
+    }
+    return load_group(reader, segment);
+}
+
+/* The next record of those bytes that is wanted. */
+static bool next_record(struct log_reader *reader, struct slice *rest, struct log_record *record)
+{
+    while (record_read(rest, record)) {
+        if (record->seq <= reader->since)
+            continue;
+        reader->since = record->seq;
+        return true;
+    }
+    return false;
+}
+
+static int next_pending(struct log_reader *reader, struct log_record *record)
+{
+    const struct log *log = reader->log;
+    if (log->count == 0 || log->pending_seq <= reader->since)
+        return STORE_NOT_FOUND;
+    struct slice rest = slice_of(log->pending.data + PENDING_HEADERS, log->ended - PENDING_HEADERS);
+    return next_record(reader, &rest, record) ? 0 : STORE_NOT_FOUND;
+}
+
+int log_next(struct log_reader *reader, struct log_record *record)
+{
+    while (!next_record(reader, &reader->rest, record)) {
+        int code = next_group(reader);
+        if (code == STORE_NOT_FOUND)
+            return next_pending(reader, record);
+        if (code != 0)
+            return code;
+    }
+    return 0;
+}
