@@ -409,6 +409,7 @@ void config_free(struct config *config)
     free_endpoints(&config->publish);
     free(config->data);
     free(config->engine);
+    *config = (struct config){0};
 }
 
 void config_print_help(void)

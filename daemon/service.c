@@ -93,6 +93,7 @@ static enum wire_code execute(struct service *service, const struct wire_request
         code = method_store_error(error, STORE_NO_MEMORY);
     if (code != WIRE_OK) {
         store_cancel(service->store);
+        keys_forget_times(&service->keys); /* what it deleted may expire after all */
         return code;
     }
     rc = store_end(service->store, NULL);

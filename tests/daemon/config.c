@@ -1,0 +1,167 @@
+/* Options: what is taken, what is refused, and where they come from. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "daemon/config.h"
+
+enum { MAX_ARGUMENTS = 16 };
+
+static struct config config;
+static char error[CONFIG_MAX_ERROR];
+
+/* Reads a command line given as words with one space between. */
+static enum config_result read_words(const char *words)
+{
+    static char copy[1024];
+    char *argv[MAX_ARGUMENTS + 1] = {"cubbyd"};
+    int argc = 1;
+    snprintf(copy, sizeof copy, "%s", words);
+    for (char *word = strtok(copy, " "); word != NULL && argc < MAX_ARGUMENTS;
+         word = strtok(NULL, " "))
+        argv[argc++] = word;
+    error[0] = '\0';
+    return config_read(&config, argc, argv, error);
+}
+
+static void free_config(void)
+{
+    config_free(&config);
+}
+
+TestSuite(config, .fini = free_config);
+
+#define REFUSES(words, part)                                                                       \
+    do {                                                                                           \
+        cr_assert_eq(read_words(words), CONFIG_WRONG, "%s", words);                                \
+        cr_assert(strstr(error, part) != NULL, "%s: %s", words, error);                            \
+        config_free(&config);                                                                      \
+    } while (0)
+
+Test(config, without_arguments_everything_has_its_default)
+{
+    setenv("CUBBY_DATA", "/tmp/somewhere", 1);
+    cr_assert_eq(read_words(""), CONFIG_RUN, "%s", error);
+    cr_assert_str_eq(config.listen.names[0], "tcp://127.0.0.1:7420");
+    cr_assert_str_eq(config.publish.names[0], "tcp://127.0.0.1:7421");
+    cr_assert_str_eq(config.data, "/tmp/somewhere");
+    cr_assert_eq(config.durability, STORE_ALWAYS);
+    cr_assert_eq(config.log_retain, 64 << 20);
+}
+
+Test(config, the_data_directory_follows_the_environment)
+{
+    unsetenv("CUBBY_DATA");
+    setenv("XDG_STATE_HOME", "/tmp/state", 1);
+    cr_assert_eq(read_words(""), CONFIG_RUN);
+    cr_assert_str_eq(config.data, "/tmp/state/cubby");
+    config_free(&config);
+    unsetenv("XDG_STATE_HOME");
+    setenv("HOME", "/tmp/home", 1);
+    cr_assert_eq(read_words(""), CONFIG_RUN);
+    cr_assert_str_eq(config.data, "/tmp/home/.local/state/cubby");
+    config_free(&config);
+    unsetenv("HOME");
+    cr_assert_eq(read_words(""), CONFIG_WRONG);
+}
+
+Test(config, what_is_given_is_taken)
+{
+    cr_assert_eq(read_words("--listen ipc:///tmp/a --listen=tcp://127.0.0.1:1 --publish "
+                            "ipc:///tmp/b --data none --log-retain 2K --verbose"),
+                 CONFIG_RUN, "%s", error);
+    cr_assert_eq(config.listen.count, 2);
+    cr_assert_str_eq(config.listen.names[1], "tcp://127.0.0.1:1");
+    cr_assert_null(config.data);
+    cr_assert_eq(config.log_retain, 2048);
+    cr_assert(config.verbose);
+}
+
+Test(config, what_is_wrong_is_refused_by_name)
+{
+    setenv("CUBBY_DATA", "/tmp/somewhere", 1);
+    REFUSES("--listn tcp://127.0.0.1:1", "--listn");
+    REFUSES("--listen", "needs a value");
+    REFUSES("--listen udp://127.0.0.1:1", "udp://");
+    REFUSES("--engine lmdb", "lmdb");
+    REFUSES("--engine sqlite", "sqlite");
+    REFUSES("--durability sometimes", "always, interval or none");
+    REFUSES("--log-retain 5X", "5X");
+    REFUSES("--log-retain -1", "-1");
+    REFUSES("--memory-limit 99999999999999G", "99999999999999G");
+    REFUSES("--eviction sieve", "sieve");
+    REFUSES("--sync-interval 0 --durability interval", "from 1 to");
+    REFUSES("--verbose=yes", "takes no value");
+    REFUSES("--durability none --durability none", "twice");
+    REFUSES("serve", "serve");
+}
+
+Test(config, what_contradicts_itself_is_refused)
+{
+    REFUSES("--data none --durability always", "--data none");
+    REFUSES("--data none --durability interval", "--data none");
+    REFUSES("--data /tmp/x --sync-interval 5", "--durability interval");
+}
+
+Test(config, help_and_version_are_found)
+{
+    cr_assert_eq(read_words("--help"), CONFIG_HELP);
+    cr_assert_eq(read_words("--version"), CONFIG_VERSION);
+}
+
+static void write_file(char *path, const char *text)
+{
+    strcpy(path, "/tmp/cubby-config-XXXXXX");
+    int fd = mkstemp(path);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+}
+
+static enum config_result read_with_file(const char *text, const char *more)
+{
+    char path[32];
+    char words[128];
+    write_file(path, text);
+    snprintf(words, sizeof words, "--config %s %s", path, more);
+    enum config_result result = read_words(words);
+    unlink(path);
+    return result;
+}
+
+Test(config, the_file_has_the_same_names_and_the_command_line_wins)
+{
+    cr_assert_eq(read_with_file("# comment\nlisten = \"ipc:///tmp/a\"\ndata = none # here\n"
+                                "durability = none\nlog-retain = 1M\n\nverbose = true\n",
+                                "--listen ipc:///tmp/b"),
+                 CONFIG_RUN, "%s", error);
+    cr_assert_eq(config.listen.count, 1);
+    cr_assert_str_eq(config.listen.names[0], "ipc:///tmp/b");
+    cr_assert_null(config.data);
+    cr_assert_eq(config.log_retain, 1 << 20);
+}
+
+Test(config, a_broken_file_is_refused_by_line_and_reason)
+{
+    static const struct {
+        const char *text;
+        const char *line;
+        const char *reason;
+    } cases[] = {
+        {"data = none\n\nlistn = ipc:///a\n", ":3: ", "listn"},
+        {"data = none\nlisten ipc\n", ":2: ", "ZPL"},
+        {"data = \"none\n", ":1: ", "ZPL"},
+        {"data = none\n    engine = memory\n", ":2: ", "indented"},
+        {"data = none\nlog-retain = much\n", ":2: ", "much"},
+        {"verbose = maybe\n", ":1: ", "maybe"},
+        {"data = none\ndata = none\n", ":2: ", "twice"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cr_assert_eq(read_with_file(cases[i].text, ""), CONFIG_WRONG, "case %zu", i);
+        cr_assert(strstr(error, cases[i].line) != NULL, "case %zu: %s", i, error);
+        cr_assert(strstr(error, cases[i].reason) != NULL, "case %zu: %s", i, error);
+        config_free(&config);
+    }
+    REFUSES("--config /tmp/cubby-there-is-no-such-file", "No such file");
+}

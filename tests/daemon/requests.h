@@ -1,0 +1,34 @@
+/* Requests in bytes for tests of the service, and a service on a store to send them to. */
+#ifndef TESTS_DAEMON_REQUESTS_H
+#define TESTS_DAEMON_REQUESTS_H
+
+#include "daemon/service.h"
+
+enum { TEST_START_MS = 1700000000 };
+
+/* A service whose store is in memory only (directory NULL) or in `directory`. */
+struct fixture {
+    struct store *store;
+    struct service service;
+    struct counters counters;
+    struct buffer replies;
+    uint64_t now_ms;
+};
+
+void fixture_open(struct fixture *fixture, const char *directory);
+void fixture_close(struct fixture *fixture);
+
+/*
+ * Sends [0, msgid, method, params], where `params` is text in a small language: JSON without
+ * white space. Returns the reply as such text; it lives until the next call.
+ */
+const char *fixture_call(struct fixture *fixture, const char *method, const char *params);
+
+/* The same without a commit, and without looking at the reply, which stays in fixture->replies. */
+void fixture_send(struct fixture *fixture, uint64_t msgid, const char *method, const char *params);
+
+/* Packs such text as MessagePack; unpacks one object into such text, at most `size` bytes. */
+void pack_text(struct buffer *out, const char *text);
+void unpack_text(struct slice object, char *text, size_t size);
+
+#endif
