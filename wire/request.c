@@ -350,6 +350,12 @@ static enum wire_code refuse_unknown_option(const struct reading *in, struct sli
                      in->method->name, excerpt_of(name).text, takes);
 }
 
+static enum wire_code refuse_option(const struct reading *in, unsigned number, const char *why)
+{
+    return wire_fail(in->error, WIRE_BAD_REQUEST, "%s: option %s %s", in->method->name,
+                     options[number].name, why);
+}
+
 static enum wire_code read_option(struct reading *in)
 {
     struct slice name;
@@ -360,9 +366,9 @@ static enum wire_code read_option(struct reading *in)
         return refuse_unknown_option(in, name);
     unsigned bit = 1U << number;
     if ((in->args->given & bit) != 0)
-        return refuse(in, options[number].name, "is given twice");
+        return refuse_option(in, number, "is given twice");
     if (wire_peek(in->cursor) == WIRE_NIL)
-        return refuse(in, options[number].name, "is nil; leave the option out instead");
+        return refuse_option(in, number, "is nil; leave it out instead");
     in->args->given |= bit;
     return options[number].read(in);
 }
