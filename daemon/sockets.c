@@ -26,7 +26,6 @@ static int set_common(void *socket, int64_t max_message)
         {ZMQ_HEARTBEAT_TTL, SERVER_HEARTBEAT_TTL_MS},
         {ZMQ_TCP_MAXRT, SERVER_STALL_MS},
         {ZMQ_RCVHWM, SERVER_RECEIVE_HWM},
-        {ZMQ_IPV6, 1},
     };
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
         if (set_int(socket, options[i].option, options[i].value) != 0)
@@ -92,7 +91,8 @@ int sockets_bind(void *socket, const struct endpoints *endpoints, char *bound, c
     char name[SOCKETS_MAX_ENDPOINTS_TEXT / CONFIG_MAX_ENDPOINTS];
     for (int i = 0; i < endpoints->count; i++) {
         size_t size = sizeof name;
-        if (zmq_bind(socket, endpoints->names[i]) != 0 ||
+        bool ipv6 = strchr(endpoints->names[i], '[') != NULL;
+        if (set_int(socket, ZMQ_IPV6, ipv6) != 0 || zmq_bind(socket, endpoints->names[i]) != 0 ||
             zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, name, &size) != 0) {
             snprintf(error, error_size, "cannot serve %s: %s%s", endpoints->names[i],
                      zmq_strerror(errno),
