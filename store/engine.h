@@ -27,7 +27,7 @@
 
 enum {
     ENGINE_TABLES = 12,
-    ENGINE_MAX_KEY = 2048,         /* an index entry: a key of the protocol and what is before it */
+    ENGINE_MAX_KEY = 2048, /* an index entry: a key of the protocol and what is before it */
     ENGINE_MAX_VALUE = (1 << 20) + 1024, /* a value of the protocol and what is kept with it */
 };
 
@@ -43,6 +43,13 @@ struct engine_cursor {
 
 struct engine_options {
     const char *directory; /* existing and writable; NULL: keep nothing on disk */
+
+    /*
+     * Asked before each allocation of `size` bytes, by the thread that needs it; false: the
+     * allocation fails as if memory were out. For tests, and for limits. NULL: always admitted.
+     */
+    bool (*admit)(void *context, size_t size);
+    void *admit_context;
 };
 
 struct engine_methods {

@@ -1,0 +1,271 @@
+#include "store/engine.h"
+
+#include <assert.h>
+
+#include "store/memory_tree.h"
+
+/*
+ * A table remembers what it looked for last: the store gets a key, perhaps twice, before it puts
+ * or deletes it, and all but the first of these find the path made. It is good while its depth is
+ * not 0; writes go through it, so it sees them all.
+ */
+struct finger {
+    struct tree_path path;
+    bool found;
+    size_t key_size;
+    uint8_t key[ENGINE_MAX_KEY];
+};
+
+struct memory_engine {
+    struct engine engine;
+    struct space space;
+    struct tree trees[ENGINE_TABLES];
+    struct finger fingers[ENGINE_TABLES];
+};
+
+struct engine_snapshot {
+    struct block block;
+    struct space_mark mark;
+    struct tree trees[ENGINE_TABLES];
+};
+
+/* The path is good while the tree's `moves` is what it was; in a snapshot that never changes. */
+struct memory_cursor {
+    struct engine_cursor cursor;
+    const struct tree *tree;
+    uint64_t moves;
+    struct tree_path path;
+    bool placed;
+    size_t key_size;
+    uint8_t key[ENGINE_MAX_KEY];
+};
+
+static struct memory_engine *memory_of(struct engine *engine)
+{
+    return (struct memory_engine *)engine;
+}
+
+static struct memory_cursor *cursor_of(struct engine_cursor *cursor)
+{
+    return (struct memory_cursor *)cursor;
+}
+
+/* Below here an empty key has an address too. */
+static struct slice key_of(struct slice key)
+{
+    return key.size > 0 ? key : slice_of_text("");
+}
+
+static int memory_open(struct engine **engine, const struct engine_options *options,
+                       uint64_t *applied, struct store_error *error)
+{
+    struct memory_engine *memory = calloc(1, sizeof(*memory));
+    if (memory == NULL)
+        return store_fail(error, STORE_NO_MEMORY, "no memory for the engine");
+    memory->engine.methods = &engine_memory;
+    space_init(&memory->space, options);
+    *engine = &memory->engine;
+    *applied = 0;
+    return STORE_OK;
+}
+
+static void memory_close(struct engine *engine)
+{
+    struct memory_engine *memory = memory_of(engine);
+    for (unsigned i = 0; i < ENGINE_TABLES; i++)
+        tree_free(&memory->trees[i], &memory->space);
+    assert(memory->space.memory == 0);
+    free(memory);
+}
+
+static struct finger *point(struct memory_engine *memory, unsigned table, struct slice key)
+{
+    struct finger *finger = &memory->fingers[table];
+    if (finger->path.depth > 0 && slice_equal(key, slice_of(finger->key, finger->key_size)))
+        return finger;
+    finger->found = tree_find(&memory->trees[table], key, &finger->path);
+    finger->key_size = key.size;
+    memcpy(finger->key, key.data, key.size);
+    return finger;
+}
+
+static int memory_get(struct engine *engine, unsigned table, struct slice key, struct slice *value)
+{
+    if (key.size > ENGINE_MAX_KEY)
+        return STORE_NOT_FOUND;
+    struct finger *finger = point(memory_of(engine), table, key_of(key));
+    if (!finger->found)
+        return STORE_NOT_FOUND;
+    const struct tree_step *leaf = tree_leaf(&finger->path);
+    *value = page_value(leaf->page, leaf->index);
+    return STORE_OK;
+}
+
+/* The finger's own copy of the key goes on: the given one may be in a page that is freed. */
+static int memory_put(struct engine *engine, unsigned table, struct slice key, struct slice value)
+{
+    struct memory_engine *memory = memory_of(engine);
+    if (key.size > ENGINE_MAX_KEY || value.size > ENGINE_MAX_VALUE)
+        return STORE_INVALID;
+    struct finger *finger = point(memory, table, key_of(key));
+    struct slice own = slice_of(finger->key, finger->key_size);
+    int result =
+        tree_put(&memory->trees[table], &memory->space, &finger->path, finger->found, own, value);
+    if (result == STORE_OK)
+        finger->found = true;
+    return result;
+}
+
+static int memory_delete(struct engine *engine, unsigned table, struct slice key)
+{
+    struct memory_engine *memory = memory_of(engine);
+    if (key.size > ENGINE_MAX_KEY)
+        return STORE_NOT_FOUND;
+    struct finger *finger = point(memory, table, key_of(key));
+    if (!finger->found)
+        return STORE_NOT_FOUND;
+    return tree_delete(&memory->trees[table], &memory->space, &finger->path);
+}
+
+static int memory_count(struct engine *engine, unsigned table, struct slice start, struct slice end,
+                        uint64_t *count)
+{
+    const struct tree *tree = &memory_of(engine)->trees[table];
+    uint64_t before = tree_rank(tree, key_of(start));
+    uint64_t upto = end.data != NULL ? tree_rank(tree, key_of(end)) : tree->count;
+    *count = upto > before ? upto - before : 0;
+    return STORE_OK;
+}
+
+/* Not counted as memory of the engine: the other thread may be the one that opens it. */
+static int memory_cursor_open(struct engine *engine, struct engine_snapshot *snapshot,
+                              unsigned table, struct engine_cursor **cursor)
+{
+    struct memory_engine *memory = memory_of(engine);
+    struct memory_cursor *opened = NULL;
+    if (space_admits(&memory->space, sizeof(*opened)))
+        opened = malloc(sizeof(*opened));
+    if (opened == NULL)
+        return STORE_NO_MEMORY;
+    opened->cursor.methods = &engine_memory;
+    opened->tree = snapshot != NULL ? &snapshot->trees[table] : &memory->trees[table];
+    opened->placed = false;
+    *cursor = &opened->cursor;
+    return STORE_OK;
+}
+
+static void memory_cursor_close(struct engine_cursor *cursor)
+{
+    free(cursor_of(cursor));
+}
+
+/* Hands out the entry at the path, if the path is at one. */
+static int hand_out(struct memory_cursor *cursor, bool placed, struct slice *key,
+                    struct slice *value)
+{
+    cursor->placed = placed;
+    if (!placed)
+        return STORE_NOT_FOUND;
+    const struct tree_step *leaf = tree_leaf(&cursor->path);
+    cursor->moves = cursor->tree->moves;
+    cursor->key_size = page_key(leaf->page, leaf->index, cursor->key);
+    *key = slice_of(cursor->key, cursor->key_size);
+    *value = page_value(leaf->page, leaf->index);
+    return STORE_OK;
+}
+
+static int memory_cursor_seek(struct engine_cursor *cursor, struct slice key,
+                              struct slice *found_key, struct slice *value)
+{
+    struct memory_cursor *own = cursor_of(cursor);
+    tree_find(own->tree, key_of(key), &own->path);
+    return hand_out(own, tree_settle(&own->path), found_key, value);
+}
+
+static int memory_cursor_seek_before(struct engine_cursor *cursor, struct slice key,
+                                     struct slice *found_key, struct slice *value)
+{
+    struct memory_cursor *own = cursor_of(cursor);
+    if (key.data != NULL)
+        tree_find(own->tree, key_of(key), &own->path);
+    else
+        tree_find_end(own->tree, &own->path);
+    return hand_out(own, tree_prev(&own->path), found_key, value);
+}
+
+/* Back to the entry that the cursor was on, or where that would be. True if it is there. */
+static bool regain(struct memory_cursor *cursor)
+{
+    if (cursor->moves == cursor->tree->moves)
+        return true;
+    return tree_find(cursor->tree, slice_of(cursor->key, cursor->key_size), &cursor->path);
+}
+
+static int memory_cursor_next(struct engine_cursor *cursor, struct slice *key, struct slice *value)
+{
+    struct memory_cursor *own = cursor_of(cursor);
+    if (!own->placed)
+        return STORE_NOT_FOUND;
+    bool placed = regain(own) ? tree_next(&own->path) : tree_settle(&own->path);
+    return hand_out(own, placed, key, value);
+}
+
+static int memory_cursor_prev(struct engine_cursor *cursor, struct slice *key, struct slice *value)
+{
+    struct memory_cursor *own = cursor_of(cursor);
+    if (!own->placed)
+        return STORE_NOT_FOUND;
+    regain(own);
+    return hand_out(own, tree_prev(&own->path), key, value);
+}
+
+static int memory_snapshot(struct engine *engine, struct engine_snapshot **snapshot)
+{
+    struct memory_engine *memory = memory_of(engine);
+    struct engine_snapshot *taken = space_allocate(&memory->space, sizeof(*taken));
+    if (taken == NULL)
+        return STORE_NO_MEMORY;
+    memcpy(taken->trees, memory->trees, sizeof(taken->trees));
+    space_freeze(&memory->space, &taken->mark);
+    *snapshot = taken;
+    return STORE_OK;
+}
+
+static void memory_release(struct engine *engine, struct engine_snapshot *snapshot)
+{
+    struct memory_engine *memory = memory_of(engine);
+    space_thaw(&memory->space, &snapshot->mark);
+    space_free(&memory->space, &snapshot->block);
+}
+
+static int memory_checkpoint(struct engine *engine, uint64_t position)
+{
+    (void)engine;
+    (void)position;
+    return STORE_OK;
+}
+
+static uint64_t memory_memory(struct engine *engine)
+{
+    return memory_of(engine)->space.memory;
+}
+
+const struct engine_methods engine_memory = {
+    .name = "memory",
+    .open = memory_open,
+    .close = memory_close,
+    .get = memory_get,
+    .put = memory_put,
+    .delete = memory_delete,
+    .count = memory_count,
+    .cursor_open = memory_cursor_open,
+    .cursor_close = memory_cursor_close,
+    .cursor_seek = memory_cursor_seek,
+    .cursor_seek_before = memory_cursor_seek_before,
+    .cursor_next = memory_cursor_next,
+    .cursor_prev = memory_cursor_prev,
+    .snapshot = memory_snapshot,
+    .release = memory_release,
+    .checkpoint = memory_checkpoint,
+    .memory = memory_memory,
+};

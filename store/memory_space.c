@@ -1,0 +1,134 @@
+#include "store/memory_space.h"
+
+#include <malloc.h>
+
+/* Dead lists are chunks, not links in the blocks: a frozen block is not written to. */
+struct dead_chunk {
+    struct dead_chunk *next;
+    unsigned count;
+    struct block *blocks[SPACE_MAX_RETIRED];
+};
+
+void space_init(struct space *space, const struct engine_options *options)
+{
+    *space = (struct space){
+        .generation = 1, .admit = options->admit, .admit_context = options->admit_context};
+}
+
+/* glibc keeps one word of its own with each block. */
+static size_t footprint(void *memory)
+{
+    return malloc_usable_size(memory) + sizeof(size_t);
+}
+
+bool space_admits(const struct space *space, size_t size)
+{
+    return space->admit == NULL || space->admit(space->admit_context, size);
+}
+
+static void *allocate(struct space *space, size_t size)
+{
+    if (!space_admits(space, size))
+        return NULL;
+    void *memory = malloc(size);
+    if (memory != NULL)
+        space->memory += footprint(memory);
+    return memory;
+}
+
+static void release(struct space *space, void *memory)
+{
+    space->memory -= footprint(memory);
+    free(memory);
+}
+
+void *space_allocate(struct space *space, size_t size)
+{
+    struct block *block = allocate(space, size);
+    if (block != NULL)
+        block->birth = space->generation;
+    return block;
+}
+
+void space_free(struct space *space, struct block *block)
+{
+    release(space, block);
+}
+
+int space_reserve(struct space *space, unsigned count)
+{
+    struct space_mark *newest = space->newest;
+    if (newest == NULL)
+        return STORE_OK;
+    if (newest->dead != NULL && SPACE_MAX_RETIRED - newest->dead->count >= count)
+        return STORE_OK;
+    struct dead_chunk *chunk = allocate(space, sizeof(*chunk));
+    if (chunk == NULL)
+        return STORE_NO_MEMORY;
+    chunk->count = 0;
+    chunk->next = newest->dead;
+    newest->dead = chunk;
+    return STORE_OK;
+}
+
+void space_retire(struct space *space, struct block *block)
+{
+    if (!space_is_frozen(space, block)) {
+        space_free(space, block);
+        return;
+    }
+    struct dead_chunk *chunk = space->newest->dead;
+    chunk->blocks[chunk->count++] = block;
+}
+
+void space_freeze(struct space *space, struct space_mark *mark)
+{
+    *mark = (struct space_mark){.generation = space->generation, .older = space->newest};
+    if (space->newest != NULL)
+        space->newest->newer = mark;
+    space->newest = mark;
+    space->frozen = mark->generation;
+    space->generation++;
+}
+
+/* Frees what a mark of generation `seen` (0: no mark) does not see, keeps the rest. */
+static void sift(struct space *space, struct dead_chunk *chunk, uint64_t seen)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < chunk->count; i++) {
+        struct block *block = chunk->blocks[i];
+        if (block->birth <= seen)
+            chunk->blocks[kept++] = block;
+        else
+            space_free(space, block);
+    }
+    chunk->count = kept;
+}
+
+/* Chunks that still hold something go to the older mark as they are: nothing is allocated here. */
+static void bury(struct space *space, struct dead_chunk *chunk, struct space_mark *older)
+{
+    while (chunk != NULL) {
+        struct dead_chunk *next = chunk->next;
+        sift(space, chunk, older != NULL ? older->generation : 0);
+        if (older != NULL && chunk->count > 0) {
+            chunk->next = older->dead;
+            older->dead = chunk;
+        } else {
+            release(space, chunk);
+        }
+        chunk = next;
+    }
+}
+
+void space_thaw(struct space *space, struct space_mark *mark)
+{
+    if (mark->newer != NULL)
+        mark->newer->older = mark->older;
+    else
+        space->newest = mark->older;
+    if (mark->older != NULL)
+        mark->older->newer = mark->newer;
+    space->frozen = space->newest != NULL ? space->newest->generation : 0;
+    bury(space, mark->dead, mark->older);
+}

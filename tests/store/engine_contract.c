@@ -1,0 +1,979 @@
+/*
+ * What store/engine.h promises, checked on every engine: each test runs once for each row of
+ * `engines`. Random tests print their seed where they fail, and take it from CUBBY_SEED.
+ */
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "store/engine.h"
+
+static const struct engine_methods *const engines[] = {&engine_memory};
+
+enum { ENGINES = sizeof(engines) / sizeof(engines[0]) };
+
+static unsigned rows[ENGINES];
+
+static struct criterion_test_params all_rows(void)
+{
+    for (unsigned i = 0; i < ENGINES; i++)
+        rows[i] = i;
+    return cr_make_param_array(unsigned, rows, ENGINES);
+}
+
+#define CONTRACT(name)                                                                             \
+    ParameterizedTestParameters(engine_contract, name)                                             \
+    {                                                                                              \
+        return all_rows();                                                                         \
+    }                                                                                              \
+    ParameterizedTest(const unsigned *row, engine_contract, name)
+
+/* Random numbers: xorshift64*. */
+struct random {
+    uint64_t seed;
+    uint64_t state;
+};
+
+static struct random random_start(void)
+{
+    const char *given = getenv("CUBBY_SEED");
+    uint64_t seed = given != NULL ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
+    return (struct random){.seed = seed, .state = (seed + 1) * UINT64_C(0x9E3779B97F4A7C15)};
+}
+
+static uint64_t random_next(struct random *random)
+{
+    random->state ^= random->state >> 12;
+    random->state ^= random->state << 25;
+    random->state ^= random->state >> 27;
+    return random->state * UINT64_C(0x2545F4914F6CDD1D);
+}
+
+static uint64_t random_below(struct random *random, uint64_t limit)
+{
+    return (random_next(random) >> 11) % limit;
+}
+
+/* Allocations fail as this says: the one after `left` others, or none at all (left < 0). */
+struct failure {
+    long left;
+    bool for_ever; /* and all after it */
+};
+
+static bool admit(void *context, size_t size)
+{
+    struct failure *failure = context;
+    (void)size;
+    if (failure->left < 0)
+        return true;
+    if (failure->left > 0) {
+        failure->left--;
+        return true;
+    }
+    if (!failure->for_ever)
+        failure->left = -1;
+    return false;
+}
+
+/* The model: a sorted array. */
+struct pair {
+    struct slice key;
+    struct slice value;
+};
+
+struct model {
+    struct pair *pairs;
+    size_t count;
+    size_t capacity;
+};
+
+static struct slice slice_copy(struct slice bytes)
+{
+    uint8_t *copy = malloc(bytes.size + 1);
+    if (bytes.size > 0)
+        memcpy(copy, bytes.data, bytes.size);
+    return slice_of(copy, bytes.size);
+}
+
+static void slice_drop(struct slice bytes)
+{
+    free((void *)bytes.data);
+}
+
+/* The first pair whose key is not less. */
+static size_t model_find(const struct model *model, struct slice key)
+{
+    size_t from = 0;
+    size_t to = model->count;
+    while (from < to) {
+        size_t middle = (from + to) / 2;
+        if (slice_compare(model->pairs[middle].key, key) < 0)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from;
+}
+
+static bool model_has(const struct model *model, size_t at, struct slice key)
+{
+    return at < model->count && slice_equal(model->pairs[at].key, key);
+}
+
+static void model_put(struct model *model, struct slice key, struct slice value)
+{
+    size_t at = model_find(model, key);
+    struct slice kept = slice_copy(value);
+    if (model_has(model, at, key)) {
+        slice_drop(model->pairs[at].value);
+        model->pairs[at].value = kept;
+        return;
+    }
+    if (model->count == model->capacity) {
+        model->capacity = model->capacity * 2 + 64;
+        model->pairs = realloc(model->pairs, model->capacity * sizeof(model->pairs[0]));
+    }
+    memmove(model->pairs + at + 1, model->pairs + at, (model->count - at) * sizeof(struct pair));
+    model->pairs[at] = (struct pair){slice_copy(key), kept};
+    model->count++;
+}
+
+static bool model_delete(struct model *model, struct slice key)
+{
+    size_t at = model_find(model, key);
+    if (!model_has(model, at, key))
+        return false;
+    slice_drop(model->pairs[at].key);
+    slice_drop(model->pairs[at].value);
+    model->count--;
+    memmove(model->pairs + at, model->pairs + at + 1, (model->count - at) * sizeof(struct pair));
+    return true;
+}
+
+static struct model model_copy(const struct model *model)
+{
+    struct model copy = {.count = model->count, .capacity = model->count};
+    copy.pairs = malloc((model->count + 1) * sizeof(struct pair));
+    for (size_t i = 0; i < model->count; i++) {
+        copy.pairs[i].key = slice_copy(model->pairs[i].key);
+        copy.pairs[i].value = slice_copy(model->pairs[i].value);
+    }
+    return copy;
+}
+
+static void model_free(struct model *model)
+{
+    for (size_t i = 0; i < model->count; i++) {
+        slice_drop(model->pairs[i].key);
+        slice_drop(model->pairs[i].value);
+    }
+    free(model->pairs);
+    *model = (struct model){0};
+}
+
+static struct engine *open_engine(const struct engine_methods *methods, struct failure *failure)
+{
+    struct engine *engine = NULL;
+    struct engine_options options = {.admit = failure != NULL ? admit : NULL,
+                                     .admit_context = failure};
+    struct store_error error = {0};
+    uint64_t applied = 1;
+    int result = methods->open(&engine, &options, &applied, &error);
+    cr_assert_eq(result, STORE_OK, "%s", error.message);
+    cr_assert_eq(applied, 0);
+    return engine;
+}
+
+static void close_engine(struct engine *engine)
+{
+    engine->methods->close(engine);
+}
+
+static int put(struct engine *engine, struct slice key, struct slice value)
+{
+    return engine->methods->put(engine, 0, key, value);
+}
+
+static int put_text(struct engine *engine, const char *key, const char *value)
+{
+    return put(engine, slice_of_text(key), slice_of_text(value));
+}
+
+static int delete_text(struct engine *engine, const char *key)
+{
+    return engine->methods->delete (engine, 0, slice_of_text(key));
+}
+
+static struct engine_cursor *open_cursor(struct engine *engine, struct engine_snapshot *snapshot,
+                                         unsigned table)
+{
+    struct engine_cursor *cursor = NULL;
+    cr_assert_eq(engine->methods->cursor_open(engine, snapshot, table, &cursor), STORE_OK);
+    return cursor;
+}
+
+static struct engine_snapshot *take_snapshot(struct engine *engine)
+{
+    struct engine_snapshot *snapshot = NULL;
+    cr_assert_eq(engine->methods->snapshot(engine, &snapshot), STORE_OK);
+    return snapshot;
+}
+
+/* Whether the cursor, walking from one end to the other, meets the model and nothing else. */
+static bool walks_as(struct engine_cursor *cursor, const struct model *model, bool forward)
+{
+    const struct engine_methods *methods = cursor->methods;
+    struct slice key;
+    struct slice value;
+    int result = forward ? methods->cursor_seek(cursor, slice_of_text(""), &key, &value)
+                         : methods->cursor_seek_before(cursor, slice_of(NULL, 0), &key, &value);
+    for (size_t i = 0; i < model->count; i++) {
+        const struct pair *pair = &model->pairs[forward ? i : model->count - 1 - i];
+        if (result != STORE_OK || !slice_equal(key, pair->key) || !slice_equal(value, pair->value))
+            return false;
+        result = forward ? methods->cursor_next(cursor, &key, &value)
+                         : methods->cursor_prev(cursor, &key, &value);
+    }
+    return result == STORE_NOT_FOUND;
+}
+
+static bool holds(struct engine *engine, struct engine_snapshot *snapshot, unsigned table,
+                  const struct model *model)
+{
+    struct engine_cursor *cursor = open_cursor(engine, snapshot, table);
+    bool same = walks_as(cursor, model, true) && walks_as(cursor, model, false);
+    engine->methods->cursor_close(cursor);
+    return same;
+}
+
+/* Keys and values in shapes that are hard in different ways. */
+enum shape { SHAPE_TINY, SHAPE_NUMBERED, SHAPE_BINARY, SHAPE_LONG_PREFIX };
+
+static size_t tiny_key(struct random *random, uint8_t *key)
+{
+    static const uint8_t alphabet[] = {0, 1, 'a', 0xff};
+    size_t size = random_below(random, 8);
+    for (size_t i = 0; i < size; i++)
+        key[i] = alphabet[random_below(random, sizeof(alphabet))];
+    return size;
+}
+
+static size_t numbered_key(struct random *random, uint8_t *key)
+{
+    char text[32];
+    int size = snprintf(text, sizeof(text), "key:%012u", (unsigned)random_below(random, 6000));
+    memcpy(key, text, (size_t)size);
+    return (size_t)size;
+}
+
+/* Drawn from so many keys that each is met again. */
+static size_t binary_key(struct random *random, uint8_t *key)
+{
+    uint64_t which = random_below(random, 1500);
+    struct random own = {.state = (which + 1) * UINT64_C(0x9E3779B97F4A7C15)};
+    size_t size = random_below(&own, ENGINE_MAX_KEY + 1);
+    for (size_t i = 0; i < size; i++)
+        key[i] = (uint8_t)(random_next(&own) >> 56);
+    return size;
+}
+
+static size_t long_prefix_key(struct random *random, uint8_t *key)
+{
+    static const size_t prefixes[] = {0, 3, 300, 1500, 2040};
+    size_t prefix = prefixes[random_below(random, sizeof(prefixes) / sizeof(prefixes[0]))];
+    memset(key, 'p', prefix);
+    size_t size = prefix + random_below(random, 9);
+    for (size_t i = prefix; i < size; i++)
+        key[i] = (uint8_t)('n' + random_below(random, 4));
+    return size;
+}
+
+static struct slice random_key(struct random *random, enum shape shape, uint8_t *buffer)
+{
+    switch (shape) {
+    case SHAPE_TINY:
+        return slice_of(buffer, tiny_key(random, buffer));
+    case SHAPE_NUMBERED:
+        return slice_of(buffer, numbered_key(random, buffer));
+    case SHAPE_BINARY:
+        return slice_of(buffer, binary_key(random, buffer));
+    case SHAPE_LONG_PREFIX:
+    default:
+        return slice_of(buffer, long_prefix_key(random, buffer));
+    }
+}
+
+enum { MAX_TEST_VALUE = 64 << 10 };
+
+/* Mostly small, some around where engines change how they keep them, a few large. */
+static struct slice random_value(struct random *random, uint8_t *buffer)
+{
+    uint64_t kind = random_below(random, 400);
+    size_t size = random_below(random, 120);
+    if (kind == 0)
+        size = random_below(random, MAX_TEST_VALUE + 1);
+    else if (kind < 8)
+        size = 1000 + random_below(random, 60);
+    else if (kind < 200)
+        size = 40;
+    memset(buffer, (int)random_below(random, 256), size);
+    for (size_t i = 0; i + sizeof(uint64_t) <= size && i < 64; i += sizeof(uint64_t)) {
+        uint64_t bytes = random_next(random);
+        memcpy(buffer + i, &bytes, sizeof(bytes));
+    }
+    return slice_of(buffer, size);
+}
+
+/* A model check: engine and model side by side. */
+enum { CHECK_SNAPSHOTS = 4, CHECK_TABLE = 3 };
+
+struct check {
+    struct engine *engine;
+    const struct engine_methods *methods;
+    struct random random;
+    enum shape shape;
+    struct failure failure;
+    struct model model;
+    struct engine_cursor *cursor;
+    struct slice at; /* where the cursor is; data NULL: nowhere */
+    struct engine_snapshot *snapshots[CHECK_SNAPSHOTS];
+    struct model snapshot_models[CHECK_SNAPSHOTS];
+    uint8_t key[ENGINE_MAX_KEY];
+    uint8_t value[MAX_TEST_VALUE];
+};
+
+#define CHECK(condition, check)                                                                    \
+    cr_assert((condition), "CUBBY_SEED=%llu, shape %d: " #condition,                               \
+              (unsigned long long)(check)->random.seed, (int)(check)->shape)
+
+static struct check *check_open(const struct engine_methods *methods, enum shape shape)
+{
+    struct check *check = calloc(1, sizeof(*check));
+    check->methods = methods;
+    check->shape = shape;
+    check->random = random_start();
+    check->random.state += shape;
+    check->failure.left = -1;
+    check->engine = open_engine(methods, &check->failure);
+    check->cursor = open_cursor(check->engine, NULL, CHECK_TABLE);
+    return check;
+}
+
+static void check_release(struct check *check, unsigned which)
+{
+    if (check->snapshots[which] == NULL)
+        return;
+    CHECK(
+        holds(check->engine, check->snapshots[which], CHECK_TABLE, &check->snapshot_models[which]),
+        check);
+    check->methods->release(check->engine, check->snapshots[which]);
+    check->snapshots[which] = NULL;
+    model_free(&check->snapshot_models[which]);
+}
+
+static void check_close(struct check *check)
+{
+    CHECK(holds(check->engine, NULL, CHECK_TABLE, &check->model), check);
+    check->methods->cursor_close(check->cursor);
+    for (unsigned i = 0; i < CHECK_SNAPSHOTS; i++)
+        check_release(check, i);
+    close_engine(check->engine);
+    model_free(&check->model);
+    slice_drop(check->at);
+    free(check);
+}
+
+static void check_get(struct check *check)
+{
+    struct slice key = random_key(&check->random, check->shape, check->key);
+    struct slice value;
+    int result = check->methods->get(check->engine, CHECK_TABLE, key, &value);
+    size_t at = model_find(&check->model, key);
+    bool there = model_has(&check->model, at, key);
+    CHECK(result == (there ? STORE_OK : STORE_NOT_FOUND), check);
+    CHECK(!there || slice_equal(value, check->model.pairs[at].value), check);
+}
+
+/* As the store does it: look, then write. */
+static void check_put(struct check *check)
+{
+    check_get(check);
+    struct slice key = random_key(&check->random, check->shape, check->key);
+    struct slice value = random_value(&check->random, check->value);
+    struct slice old;
+    if (random_below(&check->random, 2) == 0)
+        check->methods->get(check->engine, CHECK_TABLE, key, &old);
+    int result = check->methods->put(check->engine, CHECK_TABLE, key, value);
+    if (result == STORE_OK)
+        model_put(&check->model, key, value);
+    else
+        CHECK(result == STORE_NO_MEMORY && check->failure.left < 0, check);
+}
+
+static void check_delete(struct check *check)
+{
+    struct slice key = random_key(&check->random, check->shape, check->key);
+    int result = check->methods->delete (check->engine, CHECK_TABLE, key);
+    if (result != STORE_NO_MEMORY)
+        CHECK(result == (model_delete(&check->model, key) ? STORE_OK : STORE_NOT_FOUND), check);
+}
+
+static void check_count(struct check *check)
+{
+    uint8_t buffer[ENGINE_MAX_KEY];
+    struct slice start = random_key(&check->random, check->shape, check->key);
+    struct slice end = random_key(&check->random, check->shape, buffer);
+    uint64_t count = 0;
+    if (random_below(&check->random, 4) == 0)
+        end = slice_of(NULL, 0);
+    check->methods->count(check->engine, CHECK_TABLE, start, end, &count);
+    size_t from = model_find(&check->model, start);
+    size_t to = end.data != NULL ? model_find(&check->model, end) : check->model.count;
+    CHECK(count == (to > from ? to - from : 0), check);
+}
+
+/* `expected` is an index into the model; the model's count or beyond means nothing there. */
+static void check_found(struct check *check, int result, struct slice key, struct slice value,
+                        size_t expected)
+{
+    slice_drop(check->at);
+    check->at = slice_of(NULL, 0);
+    CHECK(result == (expected < check->model.count ? STORE_OK : STORE_NOT_FOUND), check);
+    if (result != STORE_OK)
+        return;
+    CHECK(slice_equal(key, check->model.pairs[expected].key), check);
+    CHECK(slice_equal(value, check->model.pairs[expected].value), check);
+    check->at = slice_copy(key);
+}
+
+static void check_seek(struct check *check, bool before)
+{
+    struct slice key = random_key(&check->random, check->shape, check->key);
+    struct slice found = {0};
+    struct slice value = {0};
+    if (before && random_below(&check->random, 10) == 0)
+        key.data = NULL;
+    size_t at = key.data != NULL ? model_find(&check->model, key) : check->model.count;
+    int result = before ? check->methods->cursor_seek_before(check->cursor, key, &found, &value)
+                        : check->methods->cursor_seek(check->cursor, key, &found, &value);
+    check_found(check, result, found, value, before ? at - 1 : at);
+}
+
+static void check_step(struct check *check, bool forward)
+{
+    struct slice key = {0};
+    struct slice value = {0};
+    size_t expected = SIZE_MAX;
+    if (check->at.data != NULL) {
+        size_t at = model_find(&check->model, check->at);
+        expected = forward ? at + model_has(&check->model, at, check->at) : at - 1;
+    }
+    int result = forward ? check->methods->cursor_next(check->cursor, &key, &value)
+                         : check->methods->cursor_prev(check->cursor, &key, &value);
+    check_found(check, result, key, value, expected);
+}
+
+static void check_snapshot(struct check *check)
+{
+    unsigned which = (unsigned)random_below(&check->random, CHECK_SNAPSHOTS);
+    if (check->snapshots[which] != NULL) {
+        check_release(check, which);
+        return;
+    }
+    check->snapshots[which] = take_snapshot(check->engine);
+    check->snapshot_models[which] = model_copy(&check->model);
+}
+
+/* Growing and shrinking take turns, so that the structure is built and taken apart again. */
+static void check_one(struct check *check, unsigned step)
+{
+    bool growing = step / 8000 % 2 == 0;
+    uint64_t kind = random_below(&check->random, 20);
+    if (kind < (growing ? 8 : 3))
+        check_put(check);
+    else if (kind < 11)
+        check_delete(check);
+    else if (kind < 12)
+        check_count(check);
+    else if (kind < 14)
+        check_seek(check, kind == 12);
+    else if (kind < 18)
+        check_step(check, kind < 16);
+    else
+        check_get(check);
+    if (random_below(&check->random, 1500) == 0)
+        check_snapshot(check);
+}
+
+enum { CHECK_STEPS = 100000 };
+
+static void check_many(const struct engine_methods *methods, enum shape shape, unsigned steps)
+{
+    struct check *check = check_open(methods, shape);
+    for (unsigned step = 0; step < steps; step++)
+        check_one(check, step);
+    check_close(check);
+}
+
+CONTRACT(random_operations_on_tiny_keys_match_a_sorted_array)
+{
+    check_many(engines[*row], SHAPE_TINY, CHECK_STEPS);
+}
+
+CONTRACT(random_operations_on_numbered_keys_match_a_sorted_array)
+{
+    check_many(engines[*row], SHAPE_NUMBERED, CHECK_STEPS);
+}
+
+CONTRACT(random_operations_on_binary_keys_match_a_sorted_array)
+{
+    check_many(engines[*row], SHAPE_BINARY, CHECK_STEPS);
+}
+
+CONTRACT(random_operations_on_keys_with_long_prefixes_match_a_sorted_array)
+{
+    check_many(engines[*row], SHAPE_LONG_PREFIX, CHECK_STEPS);
+}
+
+CONTRACT(writes_that_run_out_of_memory_at_random_change_nothing)
+{
+    struct check *check = check_open(engines[*row], SHAPE_LONG_PREFIX);
+    for (unsigned step = 0; step < CHECK_STEPS / 4; step++) {
+        check->failure.left = (long)random_below(&check->random, 6);
+        check_put(check);
+        check->failure.left = (long)random_below(&check->random, 6);
+        check->failure.for_ever = true;
+        check_delete(check);
+        check->failure = (struct failure){.left = -1};
+        check_one(check, step);
+    }
+    check_close(check);
+}
+
+/* One run of a scenario in which the n-th allocation fails. Whether it came so far. */
+static bool fails_cleanly(const struct engine_methods *methods, enum shape shape, long n)
+{
+    struct check *check = check_open(methods, shape);
+    check->random.state = (uint64_t)shape + 1;
+    for (unsigned i = 0; i < 150; i++)
+        check_put(check);
+    check->snapshots[0] = take_snapshot(check->engine);
+    check->snapshot_models[0] = model_copy(&check->model);
+    check->failure.left = n;
+    for (unsigned i = 0; i < 150; i++) {
+        bool armed = check->failure.left >= 0;
+        check_put(check);
+        check_delete(check);
+        if (armed && check->failure.left < 0)
+            CHECK(holds(check->engine, NULL, CHECK_TABLE, &check->model), check);
+    }
+    bool failed = check->failure.left < 0;
+    check->failure.left = -1;
+    check_close(check);
+    return failed;
+}
+
+CONTRACT(an_allocation_that_fails_leaves_the_state_as_it_was)
+{
+    for (int shape = SHAPE_TINY; shape <= SHAPE_LONG_PREFIX; shape++) {
+        long n = 0;
+        while (n < 200 && fails_cleanly(engines[*row], (enum shape)shape, n))
+            n++;
+        cr_assert_gt(n, 20, "only %ld allocations in shape %d", n, shape);
+    }
+}
+
+CONTRACT(an_absent_key_is_not_found)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    struct slice value;
+    cr_assert_eq(engine->methods->get(engine, 0, slice_of_text("a"), &value), STORE_NOT_FOUND);
+    cr_assert_eq(delete_text(engine, "a"), STORE_NOT_FOUND);
+    cr_assert_eq(put_text(engine, "b", "1"), STORE_OK);
+    cr_assert_eq(engine->methods->get(engine, 0, slice_of_text("a"), &value), STORE_NOT_FOUND);
+    cr_assert_eq(delete_text(engine, "a"), STORE_NOT_FOUND);
+    close_engine(engine);
+}
+
+CONTRACT(tables_do_not_see_each_other)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    struct slice key = slice_of_text("key");
+    struct slice value;
+    for (unsigned table = 0; table < ENGINE_TABLES; table += 2)
+        cr_assert_eq(engine->methods->put(engine, table, key, slice_of(&table, sizeof(table))),
+                     STORE_OK);
+    for (unsigned table = 0; table < ENGINE_TABLES; table++) {
+        int result = engine->methods->get(engine, table, key, &value);
+        cr_assert_eq(result, table % 2 == 0 ? STORE_OK : STORE_NOT_FOUND);
+        cr_assert(table % 2 == 1 || slice_equal(value, slice_of(&table, sizeof(table))));
+    }
+    close_engine(engine);
+}
+
+CONTRACT(keys_and_values_at_their_limits_come_back_whole)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    struct model model = {0};
+    static const size_t key_sizes[] = {0, 1, ENGINE_MAX_KEY - 1, ENGINE_MAX_KEY};
+    static const size_t value_sizes[] = {0, 1, ENGINE_MAX_VALUE - 1, ENGINE_MAX_VALUE};
+    uint8_t *bytes = malloc(ENGINE_MAX_VALUE + 1);
+    memset(bytes, 'x', ENGINE_MAX_VALUE + 1);
+    for (unsigned i = 0; i < 16; i++) {
+        struct slice key = slice_of(bytes, key_sizes[i % 4]);
+        struct slice value = slice_of(bytes, value_sizes[(i + i / 4) % 4]);
+        cr_assert_eq(put(engine, key, value), STORE_OK);
+        model_put(&model, key, value);
+        cr_assert(holds(engine, NULL, 0, &model));
+    }
+    cr_assert_eq(put(engine, slice_of(bytes, ENGINE_MAX_KEY + 1), slice_of(bytes, 1)),
+                 STORE_INVALID);
+    cr_assert_eq(put(engine, slice_of(bytes, 1), slice_of(bytes, ENGINE_MAX_VALUE + 1)),
+                 STORE_INVALID);
+    cr_assert(holds(engine, NULL, 0, &model));
+    model_free(&model);
+    free(bytes);
+    close_engine(engine);
+}
+
+CONTRACT(keys_are_ordered_as_unsigned_bytes_and_prefixes_come_first)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    static const char *const texts[] = {"",
+                                        "a",
+                                        "a\x01",
+                                        "aa",
+                                        "aaaaa",
+                                        "aaaab",
+                                        "b",
+                                        "\x7f",
+                                        "\x80",
+                                        "\xff",
+                                        "\xff\xff\xff\xff",
+                                        "\xff\xff\xff\xff\x01"};
+    enum { TEXTS = sizeof(texts) / sizeof(texts[0]) };
+    for (unsigned i = 0; i < TEXTS; i++)
+        cr_assert_eq(put_text(engine, texts[i * 5 % TEXTS], "v"), STORE_OK);
+    struct engine_cursor *cursor = open_cursor(engine, NULL, 0);
+    struct slice key;
+    struct slice value;
+    int result = engine->methods->cursor_seek(cursor, slice_of_text(""), &key, &value);
+    for (unsigned i = 0; i < TEXTS; i++) {
+        cr_assert_eq(result, STORE_OK);
+        cr_assert(slice_equal(key, slice_of_text(texts[i])), "at %u", i);
+        result = engine->methods->cursor_next(cursor, &key, &value);
+    }
+    cr_assert_eq(result, STORE_NOT_FOUND);
+    engine->methods->cursor_close(cursor);
+    close_engine(engine);
+}
+
+/* Numbered entries, whose value tells the round in which they were written. */
+static struct slice numbered(char *buffer, size_t size, const char *what, unsigned number)
+{
+    return slice_of(buffer, (size_t)snprintf(buffer, size, "%s:%012u", what, number));
+}
+
+static void fill(struct engine *engine, struct model *model, unsigned count, const char *round)
+{
+    char key[64];
+    char value[64];
+    for (unsigned i = 0; i < count; i++) {
+        unsigned number = (unsigned)((uint64_t)i * 7919 % count);
+        struct slice name = numbered(key, sizeof(key), "key", number);
+        struct slice content = numbered(value, sizeof(value), round, number);
+        cr_assert_eq(put(engine, name, content), STORE_OK);
+        if (model != NULL)
+            model_put(model, name, content);
+    }
+}
+
+CONTRACT(a_value_got_from_the_engine_may_be_put_back)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    struct model model = {0};
+    static uint8_t large[5000];
+    memset(large, 'L', sizeof(large));
+    cr_assert_eq(put(engine, slice_of_text("small"), slice_of_text("some value")), STORE_OK);
+    cr_assert_eq(put(engine, slice_of_text("large"), slice_of(large, sizeof(large))), STORE_OK);
+    model_put(&model, slice_of_text("small"), slice_of_text("some value"));
+    model_put(&model, slice_of_text("large"), slice_of(large, sizeof(large)));
+    for (unsigned i = 0; i < 300; i++) {
+        char text[64];
+        struct slice source = slice_of_text(i % 5 == 0 ? "large" : "small");
+        struct slice target = i % 7 == 0 ? source : numbered(text, sizeof(text), "copy", i);
+        struct slice value;
+        cr_assert_eq(engine->methods->get(engine, 0, source, &value), STORE_OK);
+        size_t cut = value.size > 2 && i % 7 == 0 ? 1 : 0;
+        value = slice_of(value.data + cut, value.size - cut);
+        model_put(&model, target, value);
+        cr_assert_eq(put(engine, target, value), STORE_OK);
+    }
+    cr_assert(holds(engine, NULL, 0, &model));
+    model_free(&model);
+    close_engine(engine);
+}
+
+CONTRACT(a_key_got_from_the_engine_may_be_put_back)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    struct model model = {0};
+    fill(engine, &model, 500, "first");
+    for (unsigned i = 0; i < 500; i++) {
+        char text[64];
+        struct slice value;
+        struct slice key = numbered(text, sizeof(text), "key", i);
+        cr_assert_eq(engine->methods->get(engine, 0, key, &value), STORE_OK);
+        model_put(&model, value, value);
+        cr_assert_eq(put(engine, value, value), STORE_OK);
+    }
+    cr_assert(holds(engine, NULL, 0, &model));
+    model_free(&model);
+    close_engine(engine);
+}
+
+CONTRACT(a_cursor_that_fell_off_the_end_must_be_sought_again)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    struct engine_cursor *cursor = open_cursor(engine, NULL, 0);
+    const struct engine_methods *methods = engine->methods;
+    struct slice key;
+    struct slice value;
+    cr_assert_eq(methods->cursor_next(cursor, &key, &value), STORE_NOT_FOUND);
+    cr_assert_eq(put_text(engine, "a", "1"), STORE_OK);
+    cr_assert_eq(methods->cursor_seek(cursor, slice_of_text("a"), &key, &value), STORE_OK);
+    cr_assert_eq(methods->cursor_next(cursor, &key, &value), STORE_NOT_FOUND);
+    cr_assert_eq(methods->cursor_next(cursor, &key, &value), STORE_NOT_FOUND);
+    cr_assert_eq(methods->cursor_prev(cursor, &key, &value), STORE_NOT_FOUND);
+    cr_assert_eq(methods->cursor_seek(cursor, slice_of_text("b"), &key, &value), STORE_NOT_FOUND);
+    cr_assert_eq(methods->cursor_seek_before(cursor, slice_of_text("a"), &key, &value),
+                 STORE_NOT_FOUND);
+    cr_assert_eq(methods->cursor_seek_before(cursor, slice_of_text("b"), &key, &value), STORE_OK);
+    cr_assert(slice_equal(key, slice_of_text("a")));
+    methods->cursor_close(cursor);
+    close_engine(engine);
+}
+
+CONTRACT(a_walk_that_deletes_what_it_meets_meets_everything_once)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    struct engine_cursor *cursor = open_cursor(engine, NULL, 0);
+    struct slice key;
+    struct slice value;
+    for (int forward = 0; forward < 2; forward++) {
+        fill(engine, NULL, 3000, "round");
+        unsigned met = 0;
+        int result =
+            forward ? engine->methods->cursor_seek(cursor, slice_of_text(""), &key, &value)
+                    : engine->methods->cursor_seek_before(cursor, slice_of(NULL, 0), &key, &value);
+        while (result == STORE_OK) {
+            char text[64];
+            struct slice expected = numbered(text, sizeof(text), "key", forward ? met : 2999 - met);
+            cr_assert(slice_equal(key, expected));
+            cr_assert_eq(engine->methods->delete (engine, 0, key), STORE_OK);
+            met++;
+            result = forward ? engine->methods->cursor_next(cursor, &key, &value)
+                             : engine->methods->cursor_prev(cursor, &key, &value);
+        }
+        cr_assert_eq(met, 3000);
+    }
+    engine->methods->cursor_close(cursor);
+    close_engine(engine);
+}
+
+CONTRACT(a_walk_meets_what_is_put_before_it_and_not_what_is_put_behind)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    struct engine_cursor *cursor = open_cursor(engine, NULL, 0);
+    const struct engine_methods *methods = engine->methods;
+    struct slice key;
+    struct slice value;
+    cr_assert_eq(put_text(engine, "d", "4"), STORE_OK);
+    cr_assert_eq(methods->cursor_seek(cursor, slice_of_text("d"), &key, &value), STORE_OK);
+    cr_assert_eq(put_text(engine, "c", "3"), STORE_OK);
+    cr_assert_eq(put_text(engine, "e", "5"), STORE_OK);
+    cr_assert_eq(methods->cursor_next(cursor, &key, &value), STORE_OK);
+    cr_assert(slice_equal(key, slice_of_text("e")));
+    cr_assert_eq(put_text(engine, "e", "changed"), STORE_OK);
+    cr_assert_eq(methods->cursor_prev(cursor, &key, &value), STORE_OK);
+    cr_assert(slice_equal(key, slice_of_text("d")));
+    cr_assert_eq(delete_text(engine, "d"), STORE_OK);
+    cr_assert_eq(methods->cursor_next(cursor, &key, &value), STORE_OK);
+    cr_assert(slice_equal(value, slice_of_text("changed")));
+    methods->cursor_close(cursor);
+    close_engine(engine);
+}
+
+CONTRACT(a_snapshot_stays_still_while_everything_is_rewritten_and_deleted)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    struct model before = {0};
+    struct model none = {0};
+    fill(engine, &before, 3000, "first");
+    struct engine_snapshot *snapshot = take_snapshot(engine);
+    fill(engine, NULL, 3000, "other");
+    cr_assert(holds(engine, snapshot, 0, &before));
+    fill(engine, NULL, 6000, "a longer value, so that it moves");
+    cr_assert(holds(engine, snapshot, 0, &before));
+    for (unsigned i = 0; i < 6000; i++) {
+        char text[64];
+        struct slice key = numbered(text, sizeof(text), "key", i);
+        cr_assert_eq(engine->methods->delete (engine, 0, key), STORE_OK);
+    }
+    cr_assert(holds(engine, snapshot, 0, &before));
+    cr_assert(holds(engine, NULL, 0, &none));
+    engine->methods->release(engine, snapshot);
+    model_free(&before);
+    close_engine(engine);
+}
+
+CONTRACT(a_view_from_a_snapshot_is_not_affected_by_writes)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    fill(engine, NULL, 1000, "first");
+    struct engine_snapshot *snapshot = take_snapshot(engine);
+    struct engine_cursor *cursor = open_cursor(engine, snapshot, 0);
+    struct slice key;
+    struct slice value;
+    cr_assert_eq(
+        engine->methods->cursor_seek(cursor, slice_of_text("key:000000000500"), &key, &value),
+        STORE_OK);
+    fill(engine, NULL, 1000, "other");
+    cr_assert(slice_equal(key, slice_of_text("key:000000000500")));
+    cr_assert(slice_equal(value, slice_of_text("first:000000000500")));
+    engine->methods->cursor_close(cursor);
+    engine->methods->release(engine, snapshot);
+    close_engine(engine);
+}
+
+enum { ORDERED_SNAPSHOTS = 4 };
+
+struct kept {
+    struct engine_snapshot *snapshot;
+    struct model model;
+};
+
+/* Writes a round, and tells the model what there is now: the round and what it left of `older`. */
+static void fill_over(struct engine *engine, const struct model *older, struct model *model,
+                      unsigned count, const char *round)
+{
+    *model = model_copy(older);
+    fill(engine, model, count, round);
+}
+
+/* Takes snapshots with writes between them, and releases them in the n-th of all orders. */
+static void release_in_order(const struct engine_methods *methods, unsigned n)
+{
+    struct engine *engine = open_engine(methods, NULL);
+    struct kept kept[ORDERED_SNAPSHOTS] = {{0}};
+    static const char *const rounds[] = {"first", "second", "third", "fourth", "fifth"};
+    for (unsigned i = 0; i < ORDERED_SNAPSHOTS; i++) {
+        struct model none = {0};
+        fill_over(engine, i > 0 ? &kept[i - 1].model : &none, &kept[i].model, 300 - 20 * i,
+                  rounds[i]);
+        kept[i].snapshot = take_snapshot(engine);
+    }
+    for (unsigned left = ORDERED_SNAPSHOTS; left > 0; n /= left, left--) {
+        unsigned which = n % left;
+        for (unsigned i = 0; i < left; i++)
+            cr_assert(holds(engine, kept[i].snapshot, 0, &kept[i].model), "%u of %u", which, left);
+        engine->methods->release(engine, kept[which].snapshot);
+        model_free(&kept[which].model);
+        memmove(kept + which, kept + which + 1, (left - which - 1) * sizeof(struct kept));
+        fill(engine, NULL, 100 + 10 * left, rounds[left]);
+    }
+    close_engine(engine);
+}
+
+CONTRACT(snapshots_may_be_released_in_any_order)
+{
+    for (unsigned n = 0; n < 24; n++)
+        release_in_order(engines[*row], n);
+}
+
+/* Another thread reads a snapshot over and over, until told to stop and at least once. */
+struct reader {
+    struct engine *engine;
+    struct engine_snapshot *snapshot;
+    const struct model *model;
+    atomic_bool stop;
+    atomic_uint rounds;
+    bool same;
+};
+
+static void *read_snapshot(void *context)
+{
+    struct reader *reader = context;
+    const struct engine_methods *methods = reader->engine->methods;
+    reader->same = true;
+    do {
+        struct engine_cursor *cursor = NULL;
+        if (methods->cursor_open(reader->engine, reader->snapshot, 0, &cursor) != STORE_OK)
+            return NULL;
+        bool same = walks_as(cursor, reader->model, atomic_load(&reader->rounds) % 2 == 0);
+        reader->same = reader->same && same;
+        methods->cursor_close(cursor);
+        atomic_fetch_add(&reader->rounds, 1);
+    } while (!atomic_load(&reader->stop));
+    return NULL;
+}
+
+CONTRACT(another_thread_reads_a_snapshot_while_the_loop_writes)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    struct model model = {0};
+    static const char *const rounds[] = {"first", "other", "a value of another length", "x"};
+    fill(engine, &model, 2000, rounds[0]);
+    struct engine_snapshot *older = take_snapshot(engine);
+    struct reader reader = {.engine = engine, .model = &model, .snapshot = take_snapshot(engine)};
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, read_snapshot, &reader), 0);
+    engine->methods->release(engine, older);
+    for (unsigned i = 1; i < 200 && (i < 12 || atomic_load(&reader.rounds) < 3); i++) {
+        struct engine_snapshot *newer = take_snapshot(engine);
+        fill(engine, NULL, 1500 + 200 * (i % 6), rounds[i % 4]);
+        engine->methods->release(engine, newer);
+        for (unsigned j = 0; j < 1000; j++) {
+            char text[64];
+            engine->methods->delete (engine, 0, numbered(text, sizeof(text), "key", j + i));
+        }
+    }
+    atomic_store(&reader.stop, true);
+    pthread_join(thread, NULL);
+    cr_assert(reader.same);
+    cr_assert_gt(atomic_load(&reader.rounds), 0);
+    engine->methods->release(engine, reader.snapshot);
+    model_free(&model);
+    close_engine(engine);
+}
+
+CONTRACT(memory_grows_with_what_is_kept_and_comes_back)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    uint64_t empty = engine->methods->memory(engine);
+    fill(engine, NULL, 5000, "value");
+    uint64_t full = engine->methods->memory(engine);
+    cr_assert_geq(full, empty + UINT64_C(5000) * 20);
+    for (unsigned i = 0; i < 5000; i++) {
+        char text[64];
+        struct slice key = numbered(text, sizeof(text), "key", i);
+        cr_assert_eq(engine->methods->delete (engine, 0, key), STORE_OK);
+    }
+    cr_assert_leq(engine->methods->memory(engine), empty + (full - empty) / 10);
+    close_engine(engine);
+}
+
+CONTRACT(without_a_directory_a_checkpoint_succeeds_and_the_next_open_finds_nothing)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    struct model none = {0};
+    fill(engine, NULL, 100, "value");
+    cr_assert_eq(engine->methods->checkpoint(engine, 7), STORE_OK);
+    close_engine(engine);
+    engine = open_engine(engines[*row], NULL);
+    cr_assert(holds(engine, NULL, 0, &none));
+    close_engine(engine);
+}
