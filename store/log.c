@@ -347,6 +347,8 @@ void log_trim(struct log *log, uint64_t position, uint64_t retain)
     if (position > log->synced && log_sync(log) != 0)
         return;
     size_t old = count_old(log, position, retain);
+    if (old == 0)
+        return;
     for (size_t i = 0; i < old; i++)
         pool_retire(log->pool, log->segments[i]);
     log->segment_count -= old;

@@ -73,7 +73,7 @@ static uint64_t find_offset(const struct segment *segment, uint64_t since)
 
 int log_seek(struct log_reader *reader, uint64_t since)
 {
-    if (since + 1 < log_oldest_seq(reader->log))
+    if (since < log_oldest_seq(reader->log) - 1)
         return STORE_COMPACTED;
     const struct segment *segment = find_segment(reader->log, since);
     reader->since = since;
@@ -129,6 +129,8 @@ static int next_group(struct log_reader *reader)
     const struct log *log = reader->log;
     if (log->segment_count == 0)
         return STORE_NOT_FOUND;
+    if (reader->segment_id == 0 && log->segments[0]->seq_before > reader->since)
+        return STORE_COMPACTED;
     if (reader->segment_id == 0) {
         reader->segment_id = log->segments[0]->id;
         reader->offset = SEGMENT_HEADER_SIZE;

@@ -426,13 +426,18 @@ static int search_file(struct recovery *r, size_t file, uint64_t offset)
     return code;
 }
 
+/*
+ * A log that begins later than with its first group was trimmed, and log_trim let go of nothing
+ * before what follows was durable: its first file is not torn.
+ */
 static void weigh_header(struct recovery *r, size_t file)
 {
     struct found *found = &r->files[file];
     if (!found->own)
         return;
     found->used = true;
-    if (found->header.synced >= r->expected && !r->proof) {
+    bool trimmed = file == 0 && found->header.first > 1;
+    if ((trimmed || found->header.synced >= r->expected) && !r->proof) {
         r->proof = true;
         r->proof_at = file;
     }
@@ -521,9 +526,11 @@ static bool is_spare(const struct recovery *r, size_t file, size_t spares, uint6
 static int adopt_spare(struct recovery *r, const struct found *found)
 {
     struct segment *spare = segment_new(found->id, found->size, -1);
-    if (spare == NULL || log_segment_file(r->log, spare) < 0) {
+    if (spare == NULL)
+        return (int)store_fail(r->error, STORE_NO_MEMORY, "no memory for the log's segments");
+    if (log_segment_file(r->log, spare) < 0) {
         segment_free(spare);
-        return (int)store_fail(r->error, STORE_NO_MEMORY, "cannot open the log's spare segments");
+        return fail_system(r, found->id, "open", errno);
     }
     pool_adopt(r->log->pool, spare);
     return 0;

@@ -120,7 +120,6 @@ void segment_reset(struct segment *segment, uint64_t id)
     segment->id = id;
     segment->end = SEGMENT_HEADER_SIZE;
     segment->mark_count = 0;
-    segment->next = NULL;
 }
 
 void segment_add_group(struct segment *segment, uint64_t size, uint64_t seq_before)

@@ -215,7 +215,7 @@ static void make_spare(struct pool *pool)
     uint64_t id = pool->next_id;
     begin_work(pool);
     struct segment *spare = make(pool, id, pool->segment_size);
-    end_work(pool, spare != NULL);
+    end_work(pool, spare != NULL || is_stopping(pool));
     if (spare == NULL)
         return;
     pool->size += spare->size;
@@ -254,11 +254,18 @@ static void wait_for_retry(struct pool *pool)
         result = pthread_cond_timedwait(&pool->changed, &pool->lock, &until);
 }
 
+/* What was retired is seen to before the end, so that a closed log has no more files than it needs.
+ */
+static bool is_done(const struct pool *pool)
+{
+    return pool->stopping && (pool->retired.count == 0 || pool->full);
+}
+
 static void *work(void *argument)
 {
     struct pool *pool = argument;
     pthread_mutex_lock(&pool->lock);
-    while (!pool->stopping) {
+    while (!is_done(pool)) {
         if (pool->busy)
             pthread_cond_wait(&pool->changed, &pool->lock);
         else if (pool->unsynced)
