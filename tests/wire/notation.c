@@ -1,8 +1,5 @@
 #include "notation.h"
 
-#include <criterion/criterion.h>
-#include <ctype.h>
-#include <inttypes.h>
 #include <msgpack.h>
 #include <stdio.h>
 
@@ -43,6 +40,15 @@ const size_t good_request_count = sizeof(good_requests) / sizeof(good_requests[0
 
 static void put_value(const char **text, msgpack_sbuffer *out);
 
+/* A mistake in a test: there is nothing to recover. */
+static void require(bool holds, const char *what, const char *text)
+{
+    if (holds)
+        return;
+    fprintf(stderr, "notation: %s: %s\n", what, text);
+    abort();
+}
+
 static void skip_space(const char **text)
 {
     while (**text == ' ' || **text == '\n')
@@ -71,13 +77,13 @@ static size_t put_elements(const char **text, char close, msgpack_sbuffer *out)
 {
     size_t count = 0;
     for (skip_space(text); **text != close; skip_space(text)) {
-        cr_assert(**text != '\0', "notation: no closing %c", close);
+        require(**text != '\0', "no closing bracket", *text);
         size_t from = out->size;
         put_value(text, out);
         size_t size = out->size - from;
         size_t times = take(text, "*") ? take_number(text) : 1;
         char *one = malloc(size + 1);
-        cr_assert(one != NULL);
+        require(one != NULL, "no memory", *text);
         memcpy(one, out->data + from, size);
         out->size = from;
         for (size_t i = 0; i < times; i++)
@@ -111,7 +117,7 @@ static void put_hex(const char **text, msgpack_sbuffer *out)
         const char digits[3] = {(*text)[0], (*text)[1], '\0'};
         char *end;
         char byte = (char)strtoul(digits, &end, 16);
-        cr_assert(end == digits + 2, "notation: not hex: %s", *text);
+        require(end == digits + 2, "not hex", *text);
         msgpack_sbuffer_write(out, &byte, 1);
         *text += 2;
     }
@@ -121,7 +127,7 @@ static void put_hex(const char **text, msgpack_sbuffer *out)
 static void put_quoted(const char **text, bool bin, msgpack_packer *packer)
 {
     const char *end = strchr(*text, '\'');
-    cr_assert(end != NULL, "notation: no closing quote");
+    require(end != NULL, "no closing quote", *text);
     size_t size = (size_t)(end - *text);
     if (bin)
         msgpack_pack_bin_with_body(packer, *text, size);
@@ -134,7 +140,7 @@ static void put_letters(const char **text, bool bin, msgpack_packer *packer)
 {
     size_t size = take_number(text);
     char *letters = malloc(size + 1);
-    cr_assert(letters != NULL && take(text, ")"));
+    require(letters != NULL && take(text, ")"), "no size", *text);
     memset(letters, 'x', size);
     if (bin)
         msgpack_pack_bin_with_body(packer, letters, size);
@@ -146,7 +152,7 @@ static void put_letters(const char **text, bool bin, msgpack_packer *packer)
 static void put_nest(const char **text, msgpack_packer *packer)
 {
     size_t depth = take_number(text);
-    cr_assert(depth > 0 && take(text, ")"));
+    require(depth > 0 && take(text, ")"), "no depth", *text);
     for (size_t i = 1; i < depth; i++)
         msgpack_pack_array(packer, 1);
     msgpack_pack_array(packer, 0);
@@ -155,7 +161,7 @@ static void put_nest(const char **text, msgpack_packer *packer)
 static void put_number(const char **text, msgpack_packer *packer)
 {
     size_t size = strspn(*text, "-.0123456789");
-    cr_assert(size > 0, "notation: what is %s", *text);
+    require(size > 0, "what is", *text);
     if (memchr(*text, '.', size) != NULL)
         msgpack_pack_double(packer, strtod(*text, NULL));
     else if (**text == '-')
@@ -203,74 +209,10 @@ struct buffer message_of(const char *notation)
         put_value(&notation, &bytes);
     /* Exactly as large as its content, so that the address sanitizer sees one byte too far. */
     struct buffer message = {.data = malloc(bytes.size > 0 ? bytes.size : 1), .size = bytes.size};
-    cr_assert(message.data != NULL);
+    require(message.data != NULL, "no memory", notation);
     if (bytes.size > 0)
         memcpy(message.data, bytes.data, bytes.size);
     message.capacity = bytes.size;
     msgpack_sbuffer_destroy(&bytes);
     return message;
-}
-
-struct decoded decode(const char *notation)
-{
-    struct decoded decoded = {.payload = message_of(notation)};
-    decoded.code =
-        wire_decode_request(buffer_slice(&decoded.payload, 0), &decoded.request, &decoded.error);
-    return decoded;
-}
-
-void decoded_free(struct decoded *decoded)
-{
-    buffer_free(&decoded->payload);
-}
-
-static void describe(const struct wire_error *error, char *text, size_t size)
-{
-    const struct {
-        unsigned bit;
-        const char *name;
-        uint64_t value;
-    } details[] = {
-        {WIRE_DETAIL_LIMIT, "limit", error->limit},
-        {WIRE_DETAIL_KEY, "key", error->key.size},
-        {WIRE_DETAIL_VERSION, "version", error->version},
-        {WIRE_DETAIL_OLDEST, "oldest", error->oldest},
-        {WIRE_DETAIL_SEQ, "seq", error->seq},
-        {WIRE_DETAIL_INDEX, "index", error->index},
-        {WIRE_DETAIL_IF, "if", error->guard},
-    };
-    size_t used = 0;
-    text[0] = '\0';
-    for (size_t i = 0; i < sizeof(details) / sizeof(details[0]); i++) {
-        if ((error->has & details[i].bit) != 0)
-            used += (size_t)snprintf(text + used, size - used, "%s%s=%" PRIu64, used > 0 ? " " : "",
-                                     details[i].name, details[i].value);
-    }
-}
-
-void check_refusal(const char *notation, enum wire_code code, const char *details, const char *file,
-                   int line)
-{
-    struct decoded decoded = decode(notation);
-    char found[200] = "";
-    if (decoded.code != WIRE_OK)
-        describe(&decoded.error, found, sizeof(found));
-    cr_expect(decoded.code == code, "%s:%d: %.80s is %s", file, line, notation,
-              wire_code_name(decoded.code));
-    cr_expect(strcmp(found, details) == 0, "%s:%d: %.80s has details '%s'", file, line, notation,
-              found);
-    if (decoded.code != WIRE_OK) {
-        cr_expect(decoded.error.code == decoded.code);
-        cr_expect(decoded.error.message[0] != '\0');
-        cr_expect(wire_is_utf8(slice_of_text(decoded.error.message)));
-    }
-    decoded_free(&decoded);
-}
-
-void check_request(const char *notation, const char *file, int line)
-{
-    struct decoded decoded = decode(notation);
-    cr_expect(decoded.code == WIRE_OK, "%s:%d: %.80s is %s: %s", file, line, notation,
-              wire_code_name(decoded.code), decoded.code == WIRE_OK ? "" : decoded.error.message);
-    decoded_free(&decoded);
 }

@@ -1,7 +1,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 
-#include "notation.h"
+#include "expect.h"
 
 #define COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "notation.h"
+#include "wire/cursor.h"
 
 #define COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
 

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "notation.h"
+#include "wire/request.h"
 
 enum { ROUNDS = 30000, MOST_CHANGES = 4 };
 

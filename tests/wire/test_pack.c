@@ -6,6 +6,7 @@
 
 #include "notation.h"
 #include "wire/reply.h"
+#include "wire/request.h"
 
 #define COUNT(rows) (sizeof(rows) / sizeof((rows)[0]))
 
@@ -255,7 +256,7 @@ Test(error, messages_are_cut_and_made_printable)
     wire_fail(&error, WIRE_INTERNAL, "a\nb\x7f~ ");
     cr_expect_str_eq(error.message, "a?b?~ ");
     cr_expect(wire_fail_limit(&error, 10, "thing") == WIRE_TOO_LARGE);
-    cr_expect_str_eq(error.message, "thing is over the limit of 10");
+    cr_expect_str_eq(error.message, "thing: over the limit of 10");
     cr_expect(error.has == WIRE_DETAIL_LIMIT && error.limit == 10);
 }
 
