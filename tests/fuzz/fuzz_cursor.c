@@ -39,12 +39,18 @@ static bool same_integer(struct wire_cursor *cursor, const msgpack_object *objec
     return integer == object->via.u64;
 }
 
+static uint64_t bits_of(double number)
+{
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof(bits));
+    return bits;
+}
+
 static bool same_float(struct wire_cursor *cursor, const msgpack_object *object)
 {
     double number;
-    /* Bit by bit, since NaN is not equal to itself. */
-    return wire_read_float(cursor, &number) == 0 &&
-           memcmp(&number, &object->via.f64, sizeof(number)) == 0;
+    /* By their bits, since NaN is not equal to itself. */
+    return wire_read_float(cursor, &number) == 0 && bits_of(number) == bits_of(object->via.f64);
 }
 
 static bool same_ext(struct wire_cursor *cursor, const msgpack_object *object)

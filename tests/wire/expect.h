@@ -16,8 +16,7 @@ struct decoded {
 struct decoded decode(const char *notation);
 void decoded_free(struct decoded *decoded);
 
-/* Checks the code and the exact details of one request; names the caller's line where they differ.
- */
+/* Checks the code and the exact details of one request, and names the line where they differ. */
 #define expect_refusal(notation, code, details)                                                    \
     check_refusal((notation), (code), (details), __FILE__, __LINE__)
 #define expect_request(notation) check_request((notation), __FILE__, __LINE__)
