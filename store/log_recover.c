@@ -501,7 +501,7 @@ static int check_reach(struct recovery *r)
 static int clear_end(struct recovery *r)
 {
     struct segment *newest = log_newest_segment(r->log);
-    if (newest == NULL)
+    if (newest == NULL || r->at >= r->file_count)
         return 0;
     const struct found *found = &r->files[r->at];
     int file = log_segment_file(r->log, newest);

@@ -261,21 +261,25 @@ static bool is_done(const struct pool *pool)
     return pool->stopping && (pool->retired.count == 0 || pool->full);
 }
 
+static bool has_work(const struct pool *pool)
+{
+    bool wanted = pool->unsynced || pool->retired.count > 0 || pool->spares.count == 0;
+    return wanted && !pool->busy;
+}
+
 static void *work(void *argument)
 {
     struct pool *pool = argument;
     pthread_mutex_lock(&pool->lock);
     while (!is_done(pool)) {
-        if (pool->busy)
+        if (!has_work(pool))
             pthread_cond_wait(&pool->changed, &pool->lock);
         else if (pool->unsynced)
             sync_directory(pool);
         else if (pool->retired.count > 0)
             recycle(pool);
-        else if (pool->spares.count == 0)
-            make_spare(pool);
         else
-            pthread_cond_wait(&pool->changed, &pool->lock);
+            make_spare(pool);
         if (pool->full)
             wait_for_retry(pool);
     }

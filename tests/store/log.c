@@ -204,7 +204,7 @@ Test(log, goes_on_in_the_next_segment)
     }
     restart(f);
     cr_assert(saw_all(f));
-    cr_assert(log_size(f->log) > 15 * LOG_MIN_SEGMENT_SIZE);
+    cr_assert(log_size(f->log) > 15 * (size_t)LOG_MIN_SEGMENT_SIZE);
     fixture_free(f);
 }
 
@@ -497,6 +497,86 @@ Test(log, fills_what_it_cuts_with_zeros)
         cr_assert_eq(after->files[0].bytes[i], 0);
     free_image(after);
     free_image(image);
+    fixture_free(f);
+}
+
+/* Segments that were begun behind the hole, whether group and header in them are whole or not. */
+Test(log, uses_no_segment_again_that_it_cut_off)
+{
+    static const size_t damaged[] = {LOG_MIN_SEGMENT_SIZE - 1, SEGMENT_HEADER_SIZE + 100, 20};
+    for (size_t round = 0; round < 3; round++) {
+        struct fixture *f = fixture_new();
+        f->options.durability = LOG_INTERVAL;
+        start_well(f);
+        commit_many(f, 3, 30000);
+        struct image *image = take_image(f);
+        memset(image->files[0].bytes + group_at(1, 30000), 0, 1000);
+        image->files[1].bytes[damaged[round]] ^= 1;
+        cr_assert_eq(log_close(&f->log), 0);
+        put_image(f, image);
+        free_image(image);
+        start_well(f);
+        cr_assert(saw(f, 0, 1));
+        cr_assert_eq(log_close(&f->log), 0);
+        image = take_image(f);
+        for (size_t file = 1; file < image->count; file++)
+            for (size_t i = 0; i < image->files[file].size; i++)
+                cr_assert_eq(image->files[file].bytes[i], 0);
+        free_image(image);
+        fixture_free(f);
+    }
+}
+
+/* A group with the right number, of a history that went another way. */
+Test(log, takes_no_group_that_follows_another)
+{
+    struct fixture *f = fixture_new();
+    f->options.durability = LOG_INTERVAL;
+    start_well(f);
+    commit_many(f, 3, SMALL);
+    struct image *before = take_image(f);
+    cr_assert_eq(log_close(&f->log), 0);
+    uint8_t *bytes = before->files[0].bytes;
+    size_t third = group_at(2, SMALL);
+    uint8_t group[160];
+    memcpy(group, bytes + third, sizeof(group));
+    memset(bytes + group_at(1, SMALL), 0, 2 * sizeof(group));
+    put_image(f, before);
+    start_well(f);
+    entries_truncate(&f->expected, 1);
+    cr_assert(saw_all(f));
+    cr_assert_eq(append(f, 5, SMALL), 0);
+    cr_assert_eq(log_commit(f->log), 0);
+    struct image *after = take_image(f);
+    cr_assert_eq(log_close(&f->log), 0);
+    memcpy(after->files[0].bytes + third, group, sizeof(group));
+    put_image(f, after);
+    start_well(f);
+    cr_assert(saw_all(f));
+    cr_assert_eq(log_position(f->log), 2);
+    free_image(before);
+    free_image(after);
+    fixture_free(f);
+}
+
+Test(log, takes_no_group_of_another_segment)
+{
+    uint8_t bytes[GROUP_HEADER_SIZE] = {0};
+    struct group group = {.number = 3, .synced = 2, .salt = 1};
+    struct segment_window window = {0};
+    struct fixture *f = fixture_new();
+    char path[PATH_SIZE];
+    path_of(f, "group", path);
+    group_write_header(bytes, &group, 7);
+    write_path(path, bytes, sizeof(bytes));
+    struct segment_source source = {.file = open(path, O_RDONLY), .id = 7, .limit = sizeof(bytes)};
+    cr_assert_eq(group_read_header(&window, &source, 0, sizeof(bytes), &group), 0);
+    cr_assert_eq(group_read_records(&window, &source, 0, sizeof(bytes), &group), 0);
+    source.id = 8;
+    cr_assert_eq(group_read_header(&window, &source, 0, sizeof(bytes), &group), 0);
+    cr_assert_eq(group_read_records(&window, &source, 0, sizeof(bytes), &group), STORE_NOT_FOUND);
+    close(source.file);
+    buffer_free(&window.buffer);
     fixture_free(f);
 }
 

@@ -451,7 +451,8 @@ static void lose_power(const struct fixture *f, struct disk *disk, uint64_t *ran
  */
 static void fail_power(struct fixture *f, struct disk *disk, uint64_t *random)
 {
-    uint64_t durable = log_synced(f->log);
+    bool always = f->options.durability == LOG_ALWAYS;
+    uint64_t durable = always ? log_position(f->log) : log_synced(f->log);
     if (draw(random, 2) == 0) {
         disk->sync_errors = 1;
         cr_assert_eq(append(f, ++f->seq, draw(random, 3000)), 0);
