@@ -74,6 +74,7 @@ static void memory_close(struct engine *engine)
     struct memory_engine *memory = memory_of(engine);
     for (unsigned i = 0; i < ENGINE_TABLES; i++)
         tree_free(&memory->trees[i], &memory->space);
+    space_end(&memory->space);
     assert(memory->space.memory == 0);
     free(memory);
 }

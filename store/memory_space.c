@@ -77,8 +77,9 @@ void space_retire(struct space *space, struct block *block)
         space_free(space, block);
         return;
     }
-    struct dead_chunk *chunk = space->newest->dead;
-    chunk->blocks[chunk->count++] = block;
+    struct space_mark *newest = space->newest;
+    newest->dead->blocks[newest->dead->count++] = block;
+    newest->dead_size += footprint(block);
 }
 
 void space_freeze(struct space *space, struct space_mark *mark)
@@ -91,27 +92,29 @@ void space_freeze(struct space *space, struct space_mark *mark)
     space->generation++;
 }
 
-/* Frees what a mark of generation `seen` (0: no mark) does not see, keeps the rest. */
-static void sift(struct space *space, struct dead_chunk *chunk, uint64_t seen)
+/* Frees what the mark does not see, keeps the rest for it. */
+static void sift(struct space *space, struct dead_chunk *chunk, struct space_mark *mark)
 {
     unsigned kept = 0;
     for (unsigned i = 0; i < chunk->count; i++) {
         struct block *block = chunk->blocks[i];
-        if (block->birth <= seen)
-            chunk->blocks[kept++] = block;
-        else
+        if (block->birth > mark->generation) {
             space_free(space, block);
+            continue;
+        }
+        chunk->blocks[kept++] = block;
+        mark->dead_size += footprint(block);
     }
     chunk->count = kept;
 }
 
-/* Chunks that still hold something go to the older mark as they are: nothing is allocated here. */
-static void bury(struct space *space, struct dead_chunk *chunk, struct space_mark *older)
+/* Chunks that still hold something change hands as they are: nothing is allocated here. */
+static void hand_down(struct space *space, struct dead_chunk *chunk, struct space_mark *older)
 {
     while (chunk != NULL) {
         struct dead_chunk *next = chunk->next;
-        sift(space, chunk, older != NULL ? older->generation : 0);
-        if (older != NULL && chunk->count > 0) {
+        sift(space, chunk, older);
+        if (chunk->count > 0) {
             chunk->next = older->dead;
             older->dead = chunk;
         } else {
@@ -119,6 +122,36 @@ static void bury(struct space *space, struct dead_chunk *chunk, struct space_mar
         }
         chunk = next;
     }
+}
+
+/* No longer counted, though not yet freed: what keeps to a limit need not wait for the sweep. */
+static void doom(struct space *space, struct space_mark *mark)
+{
+    struct dead_chunk **end = &space->doomed;
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = mark->dead;
+    space->memory -= mark->dead_size;
+}
+
+void space_sweep(struct space *space)
+{
+    enum { BLOCKS = 4 };
+    for (unsigned i = 0; i < BLOCKS && space->doomed != NULL; i++) {
+        struct dead_chunk *chunk = space->doomed;
+        if (chunk->count > 0) {
+            free(chunk->blocks[--chunk->count]);
+        } else {
+            space->doomed = chunk->next;
+            release(space, chunk);
+        }
+    }
+}
+
+void space_end(struct space *space)
+{
+    while (space->doomed != NULL)
+        space_sweep(space);
 }
 
 void space_thaw(struct space *space, struct space_mark *mark)
@@ -130,5 +163,8 @@ void space_thaw(struct space *space, struct space_mark *mark)
     if (mark->older != NULL)
         mark->older->newer = mark->newer;
     space->frozen = space->newest != NULL ? space->newest->generation : 0;
-    bury(space, mark->dead, mark->older);
+    if (mark->older != NULL)
+        hand_down(space, mark->dead, mark->older);
+    else
+        doom(space, mark);
 }

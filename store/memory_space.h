@@ -6,7 +6,8 @@
  * counts the generation up. A block born at or before the newest mark that is left is *frozen*: a
  * snapshot may see it, so it is never modified, only replaced. A frozen block that is replaced goes
  * on the dead list of the newest mark; when that mark goes, those of its dead that the next older
- * mark cannot see are freed, and the others handed to that.
+ * mark cannot see are freed, and the others handed to that. What the last mark leaves may be nearly
+ * as much as there is, so it is only doomed then: space_sweep frees it little by little.
  */
 #ifndef STORE_MEMORY_SPACE_H
 #define STORE_MEMORY_SPACE_H
@@ -25,13 +26,15 @@ struct space_mark {
     struct space_mark *older;
     struct space_mark *newer;
     struct dead_chunk *dead;
+    uint64_t dead_size;
 };
 
 struct space {
     uint64_t generation; /* of blocks born now */
     uint64_t frozen;     /* the newest mark's generation, 0 where there is none */
-    uint64_t memory;     /* bytes that the blocks take */
+    uint64_t memory;     /* bytes that the blocks take, the doomed ones not counted */
     struct space_mark *newest;
+    struct dead_chunk *doomed;                 /* nobody sees these any more, see space_sweep */
     bool (*admit)(void *context, size_t size); /* as in engine_options */
     void *admit_context;
 };
@@ -65,5 +68,9 @@ void space_retire(struct space *space, struct block *block);
  */
 void space_freeze(struct space *space, struct space_mark *mark);
 void space_thaw(struct space *space, struct space_mark *mark);
+
+/* Frees a few doomed blocks; called with each write. space_end frees all. */
+void space_sweep(struct space *space);
+void space_end(struct space *space);
 
 #endif

@@ -1,15 +1,12 @@
 /*
  * What store/engine.h promises, checked on every engine: each test runs once for each row of
- * `engines`. Random tests print their seed where they fail, and take it from CUBBY_SEED.
+ * `engines`. Random tests print their seed where they fail, and take it from CUBBY_SEED. What
+ * concerns threads is in engine_threads.c.
  */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <time.h>
 
-#include "store/engine.h"
+#include "tests/store/engine_model.h"
 
 static const struct engine_methods *const engines[] = {&engine_memory};
 
@@ -30,149 +27,6 @@ static struct criterion_test_params all_rows(void)
         return all_rows();                                                                         \
     }                                                                                              \
     ParameterizedTest(const unsigned *row, engine_contract, name)
-
-/* Random numbers: xorshift64*. */
-struct random {
-    uint64_t seed;
-    uint64_t state;
-};
-
-static struct random random_start(void)
-{
-    const char *given = getenv("CUBBY_SEED");
-    uint64_t seed = given != NULL ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
-    return (struct random){.seed = seed, .state = (seed + 1) * UINT64_C(0x9E3779B97F4A7C15)};
-}
-
-static uint64_t random_next(struct random *random)
-{
-    random->state ^= random->state >> 12;
-    random->state ^= random->state << 25;
-    random->state ^= random->state >> 27;
-    return random->state * UINT64_C(0x2545F4914F6CDD1D);
-}
-
-static uint64_t random_below(struct random *random, uint64_t limit)
-{
-    return (random_next(random) >> 11) % limit;
-}
-
-/* Allocations fail as this says: the one after `left` others, or none at all (left < 0). */
-struct failure {
-    long left;
-    bool for_ever; /* and all after it */
-};
-
-static bool admit(void *context, size_t size)
-{
-    struct failure *failure = context;
-    (void)size;
-    if (failure->left < 0)
-        return true;
-    if (failure->left > 0) {
-        failure->left--;
-        return true;
-    }
-    if (!failure->for_ever)
-        failure->left = -1;
-    return false;
-}
-
-/* The model: a sorted array. */
-struct pair {
-    struct slice key;
-    struct slice value;
-};
-
-struct model {
-    struct pair *pairs;
-    size_t count;
-    size_t capacity;
-};
-
-static struct slice slice_copy(struct slice bytes)
-{
-    uint8_t *copy = malloc(bytes.size + 1);
-    if (bytes.size > 0)
-        memcpy(copy, bytes.data, bytes.size);
-    return slice_of(copy, bytes.size);
-}
-
-static void slice_drop(struct slice bytes)
-{
-    free((void *)bytes.data);
-}
-
-/* The first pair whose key is not less. */
-static size_t model_find(const struct model *model, struct slice key)
-{
-    size_t from = 0;
-    size_t to = model->count;
-    while (from < to) {
-        size_t middle = (from + to) / 2;
-        if (slice_compare(model->pairs[middle].key, key) < 0)
-            from = middle + 1;
-        else
-            to = middle;
-    }
-    return from;
-}
-
-static bool model_has(const struct model *model, size_t at, struct slice key)
-{
-    return at < model->count && slice_equal(model->pairs[at].key, key);
-}
-
-static void model_put(struct model *model, struct slice key, struct slice value)
-{
-    size_t at = model_find(model, key);
-    struct slice kept = slice_copy(value);
-    if (model_has(model, at, key)) {
-        slice_drop(model->pairs[at].value);
-        model->pairs[at].value = kept;
-        return;
-    }
-    if (model->count == model->capacity) {
-        model->capacity = model->capacity * 2 + 64;
-        model->pairs = realloc(model->pairs, model->capacity * sizeof(model->pairs[0]));
-    }
-    memmove(model->pairs + at + 1, model->pairs + at, (model->count - at) * sizeof(struct pair));
-    model->pairs[at] = (struct pair){slice_copy(key), kept};
-    model->count++;
-}
-
-static bool model_delete(struct model *model, struct slice key)
-{
-    size_t at = model_find(model, key);
-    if (!model_has(model, at, key))
-        return false;
-    slice_drop(model->pairs[at].key);
-    slice_drop(model->pairs[at].value);
-    model->count--;
-    memmove(model->pairs + at, model->pairs + at + 1, (model->count - at) * sizeof(struct pair));
-    return true;
-}
-
-static struct model model_copy(const struct model *model)
-{
-    struct model copy = {.count = model->count, .capacity = model->count};
-    copy.pairs = malloc((model->count + 1) * sizeof(struct pair));
-    for (size_t i = 0; i < model->count; i++) {
-        copy.pairs[i].key = slice_copy(model->pairs[i].key);
-        copy.pairs[i].value = slice_copy(model->pairs[i].value);
-    }
-    return copy;
-}
-
-static void model_free(struct model *model)
-{
-    for (size_t i = 0; i < model->count; i++) {
-        slice_drop(model->pairs[i].key);
-        slice_drop(model->pairs[i].value);
-    }
-    free(model->pairs);
-    *model = (struct model){0};
-}
 
 static struct engine *open_engine(const struct engine_methods *methods, struct failure *failure)
 {
@@ -220,24 +74,6 @@ static struct engine_snapshot *take_snapshot(struct engine *engine)
     struct engine_snapshot *snapshot = NULL;
     cr_assert_eq(engine->methods->snapshot(engine, &snapshot), STORE_OK);
     return snapshot;
-}
-
-/* Whether the cursor, walking from one end to the other, meets the model and nothing else. */
-static bool walks_as(struct engine_cursor *cursor, const struct model *model, bool forward)
-{
-    const struct engine_methods *methods = cursor->methods;
-    struct slice key;
-    struct slice value;
-    int result = forward ? methods->cursor_seek(cursor, slice_of_text(""), &key, &value)
-                         : methods->cursor_seek_before(cursor, slice_of(NULL, 0), &key, &value);
-    for (size_t i = 0; i < model->count; i++) {
-        const struct pair *pair = &model->pairs[forward ? i : model->count - 1 - i];
-        if (result != STORE_OK || !slice_equal(key, pair->key) || !slice_equal(value, pair->value))
-            return false;
-        result = forward ? methods->cursor_next(cursor, &key, &value)
-                         : methods->cursor_prev(cursor, &key, &value);
-    }
-    return result == STORE_NOT_FOUND;
 }
 
 static bool holds(struct engine *engine, struct engine_snapshot *snapshot, unsigned table,
@@ -671,12 +507,6 @@ CONTRACT(keys_are_ordered_as_unsigned_bytes_and_prefixes_come_first)
     close_engine(engine);
 }
 
-/* Numbered entries, whose value tells the round in which they were written. */
-static struct slice numbered(char *buffer, size_t size, const char *what, unsigned number)
-{
-    return slice_of(buffer, (size_t)snprintf(buffer, size, "%s:%012u", what, number));
-}
-
 static void fill(struct engine *engine, struct model *model, unsigned count, const char *round)
 {
     char key[64];
@@ -892,62 +722,6 @@ CONTRACT(snapshots_may_be_released_in_any_order)
 {
     for (unsigned n = 0; n < 24; n++)
         release_in_order(engines[*row], n);
-}
-
-/* Another thread reads a snapshot over and over, until told to stop and at least once. */
-struct reader {
-    struct engine *engine;
-    struct engine_snapshot *snapshot;
-    const struct model *model;
-    atomic_bool stop;
-    atomic_uint rounds;
-    bool same;
-};
-
-static void *read_snapshot(void *context)
-{
-    struct reader *reader = context;
-    const struct engine_methods *methods = reader->engine->methods;
-    reader->same = true;
-    do {
-        struct engine_cursor *cursor = NULL;
-        if (methods->cursor_open(reader->engine, reader->snapshot, 0, &cursor) != STORE_OK)
-            return NULL;
-        bool same = walks_as(cursor, reader->model, atomic_load(&reader->rounds) % 2 == 0);
-        reader->same = reader->same && same;
-        methods->cursor_close(cursor);
-        atomic_fetch_add(&reader->rounds, 1);
-    } while (!atomic_load(&reader->stop));
-    return NULL;
-}
-
-CONTRACT(another_thread_reads_a_snapshot_while_the_loop_writes)
-{
-    struct engine *engine = open_engine(engines[*row], NULL);
-    struct model model = {0};
-    static const char *const rounds[] = {"first", "other", "a value of another length", "x"};
-    fill(engine, &model, 2000, rounds[0]);
-    struct engine_snapshot *older = take_snapshot(engine);
-    struct reader reader = {.engine = engine, .model = &model, .snapshot = take_snapshot(engine)};
-    pthread_t thread;
-    cr_assert_eq(pthread_create(&thread, NULL, read_snapshot, &reader), 0);
-    engine->methods->release(engine, older);
-    for (unsigned i = 1; i < 200 && (i < 12 || atomic_load(&reader.rounds) < 3); i++) {
-        struct engine_snapshot *newer = take_snapshot(engine);
-        fill(engine, NULL, 1500 + 200 * (i % 6), rounds[i % 4]);
-        engine->methods->release(engine, newer);
-        for (unsigned j = 0; j < 1000; j++) {
-            char text[64];
-            engine->methods->delete (engine, 0, numbered(text, sizeof(text), "key", j + i));
-        }
-    }
-    atomic_store(&reader.stop, true);
-    pthread_join(thread, NULL);
-    cr_assert(reader.same);
-    cr_assert_gt(atomic_load(&reader.rounds), 0);
-    engine->methods->release(engine, reader.snapshot);
-    model_free(&model);
-    close_engine(engine);
 }
 
 CONTRACT(memory_grows_with_what_is_kept_and_comes_back)

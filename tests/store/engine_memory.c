@@ -1,0 +1,306 @@
+/* What is particular to the memory engine: how it lays out pages, and what that costs. */
+#include <criterion/criterion.h>
+#include <malloc.h>
+
+#include "store/memory_page.h"
+#include "tests/store/engine_model.h"
+
+enum { KEYS = 50000, VALUE_SIZE = 105 };
+
+/* Counts allocations, and lets `left` of them succeed. */
+struct gate {
+    unsigned left;
+    unsigned count;
+    size_t size;
+};
+
+static bool pass(void *context, size_t size)
+{
+    struct gate *gate = context;
+    gate->count++;
+    gate->size += size;
+    if (gate->left == 0)
+        return false;
+    gate->left--;
+    return true;
+}
+
+static struct engine *open_gated(struct gate *gate)
+{
+    struct engine *engine = NULL;
+    struct engine_options options = {.admit = pass, .admit_context = gate};
+    uint64_t applied;
+    *gate = (struct gate){.left = UINT32_MAX};
+    cr_assert_eq(engine_memory.open(&engine, &options, &applied, NULL), STORE_OK);
+    return engine;
+}
+
+static struct slice filled(size_t size, char with)
+{
+    static uint8_t bytes[ENGINE_MAX_VALUE];
+    memset(bytes, with, size);
+    return slice_of(bytes, size);
+}
+
+static int put_number(struct engine *engine, unsigned number, struct slice value)
+{
+    char text[64];
+    return engine_memory.put(engine, 0, numbered(text, sizeof(text), "key", number), value);
+}
+
+static int delete_number(struct engine *engine, unsigned number)
+{
+    char text[64];
+    return engine_memory.delete(engine, 0, numbered(text, sizeof(text), "key", number));
+}
+
+/* The n-th of all numbers below KEYS, in no order. */
+static unsigned scattered(unsigned n)
+{
+    return (unsigned)((uint64_t)n * 48271 % KEYS);
+}
+
+static void fill(struct engine *engine, bool in_order, size_t value_size)
+{
+    struct slice value = filled(value_size, 'v');
+    for (unsigned i = 0; i < KEYS; i++)
+        cr_assert_eq(put_number(engine, in_order ? i : scattered(i), value), STORE_OK);
+}
+
+static double bytes_a_key(struct engine *engine)
+{
+    return (double)engine_memory.memory(engine) / KEYS;
+}
+
+Test(engine_memory, numbered_keys_take_less_than_122_bytes_with_values_of_105)
+{
+    struct gate gate;
+    for (int in_order = 0; in_order < 2; in_order++) {
+        struct engine *engine = open_gated(&gate);
+        fill(engine, in_order == 1, VALUE_SIZE);
+        cr_assert_lt(bytes_a_key(engine), 122.0, "%f", bytes_a_key(engine));
+        cr_assert_gt(bytes_a_key(engine), VALUE_SIZE);
+        engine_memory.close(engine);
+    }
+}
+
+Test(engine_memory, memory_is_what_the_allocator_says)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    cr_skip_test("the sanitizer has an allocator of its own");
+#endif
+    struct gate gate;
+    struct engine *engine = open_gated(&gate);
+    struct mallinfo2 before = mallinfo2();
+    fill(engine, false, VALUE_SIZE);
+    struct mallinfo2 after = mallinfo2();
+    double truth =
+        (double)(after.uordblks + after.hblkhd) - (double)(before.uordblks + before.hblkhd);
+    double told = (double)engine_memory.memory(engine);
+    cr_assert_gt(told, 0.97 * truth);
+    cr_assert_lt(told, 1.03 * truth);
+    engine_memory.close(engine);
+}
+
+Test(engine_memory, nothing_is_left_when_everything_is_deleted)
+{
+    struct gate gate;
+    struct engine *engine = open_gated(&gate);
+    fill(engine, false, VALUE_SIZE);
+    for (unsigned i = 0; i < KEYS; i++)
+        cr_assert_eq(delete_number(engine, scattered(KEYS - 1 - i)), STORE_OK);
+    cr_assert_eq(engine_memory.memory(engine), 0);
+    engine_memory.close(engine);
+}
+
+Test(engine_memory, pages_shrink_and_merge_as_keys_go)
+{
+    struct gate gate;
+    struct engine *engine = open_gated(&gate);
+    fill(engine, false, VALUE_SIZE);
+    uint64_t full = engine_memory.memory(engine);
+    for (unsigned i = 0; i < KEYS; i++) {
+        if (scattered(i) % 10 != 0)
+            cr_assert_eq(delete_number(engine, scattered(i)), STORE_OK);
+    }
+    cr_assert_lt(engine_memory.memory(engine), full / 10 * 3 / 2);
+    engine_memory.close(engine);
+}
+
+Test(engine_memory, shorter_values_give_memory_back)
+{
+    struct gate gate;
+    struct engine *engine = open_gated(&gate);
+    fill(engine, true, 900);
+    fill(engine, false, 300);
+    fill(engine, false, 20);
+    fill(engine, false, 20);
+    cr_assert_lt(bytes_a_key(engine), 60.0, "%f", bytes_a_key(engine));
+    engine_memory.close(engine);
+}
+
+Test(engine_memory, gets_and_overwrites_of_the_same_size_allocate_nothing)
+{
+    struct gate gate;
+    struct engine *engine = open_gated(&gate);
+    fill(engine, true, VALUE_SIZE);
+    cr_assert_eq(put_number(engine, KEYS, filled(10000, 'a')), STORE_OK);
+    gate.count = 0;
+    fill(engine, false, VALUE_SIZE);
+    cr_assert_eq(put_number(engine, KEYS, filled(10000, 'b')), STORE_OK);
+    char text[64];
+    struct slice value;
+    for (unsigned i = 0; i < KEYS; i++)
+        cr_assert_eq(engine_memory.get(engine, 0, numbered(text, sizeof(text), "key", i), &value),
+                     STORE_OK);
+    cr_assert_eq(gate.count, 0);
+    engine_memory.close(engine);
+}
+
+Test(engine_memory, deletes_need_no_memory)
+{
+    struct gate gate;
+    struct engine *engine = open_gated(&gate);
+    fill(engine, true, VALUE_SIZE);
+    gate.left = 0;
+    for (unsigned i = 0; i < KEYS; i++)
+        cr_assert_eq(delete_number(engine, scattered(i)), STORE_OK);
+    cr_assert_eq(put_number(engine, 1, filled(1, 'a')), STORE_NO_MEMORY);
+    cr_assert_eq(engine_memory.memory(engine), 0);
+    engine_memory.close(engine);
+}
+
+Test(engine_memory, a_snapshot_costs_the_same_however_much_there_is)
+{
+    struct gate gate;
+    struct engine_snapshot *snapshot;
+    struct engine *engine = open_gated(&gate);
+    cr_assert_eq(engine_memory.snapshot(engine, &snapshot), STORE_OK);
+    cr_assert_eq(gate.count, 1);
+    size_t size = gate.size;
+    engine_memory.release(engine, snapshot);
+    fill(engine, true, VALUE_SIZE);
+    gate.count = 0;
+    gate.size = 0;
+    cr_assert_eq(engine_memory.snapshot(engine, &snapshot), STORE_OK);
+    cr_assert_eq(gate.count, 1);
+    cr_assert_eq(gate.size, size);
+    engine_memory.release(engine, snapshot);
+    engine_memory.close(engine);
+}
+
+Test(engine_memory, a_write_under_a_snapshot_copies_one_page_of_each_level)
+{
+    struct gate gate;
+    struct engine_snapshot *snapshot;
+    struct engine *engine = open_gated(&gate);
+    fill(engine, true, VALUE_SIZE);
+    cr_assert_eq(engine_memory.snapshot(engine, &snapshot), STORE_OK);
+    uint64_t before = engine_memory.memory(engine);
+    gate.count = 0;
+    cr_assert_eq(put_number(engine, KEYS / 2, filled(VALUE_SIZE, 'w')), STORE_OK);
+    cr_assert_leq(gate.count, 4); /* three levels and a list of what is dead */
+    cr_assert_leq(engine_memory.memory(engine), before + 5 * (PAGE_MAX_SIZE + 64));
+    gate.count = 0;
+    cr_assert_eq(put_number(engine, KEYS / 2, filled(VALUE_SIZE, 'x')), STORE_OK);
+    cr_assert_eq(gate.count, 0);
+    engine_memory.release(engine, snapshot);
+    engine_memory.close(engine);
+}
+
+Test(engine_memory, what_only_a_snapshot_saw_is_given_back_with_it)
+{
+    struct gate gate;
+    struct engine_snapshot *snapshots[3];
+    struct engine *engine = open_gated(&gate);
+    fill(engine, true, VALUE_SIZE);
+    uint64_t once = engine_memory.memory(engine);
+    for (unsigned i = 0; i < 3; i++) {
+        cr_assert_eq(engine_memory.snapshot(engine, &snapshots[i]), STORE_OK);
+        fill(engine, true, VALUE_SIZE);
+    }
+    cr_assert_gt(engine_memory.memory(engine), 4 * once - once / 10);
+    engine_memory.release(engine, snapshots[1]);
+    cr_assert_lt(engine_memory.memory(engine), 3 * once + once / 10);
+    engine_memory.release(engine, snapshots[0]);
+    cr_assert_lt(engine_memory.memory(engine), 2 * once + once / 10);
+    engine_memory.release(engine, snapshots[2]);
+    cr_assert_lt(engine_memory.memory(engine), once + once / 10);
+    engine_memory.close(engine);
+}
+
+/* Sizes on both sides of where a value moves out of the page, and of its size's encoding. */
+Test(engine_memory, values_change_between_page_and_blob)
+{
+    static const size_t sizes[] = {
+        0,    1,     127,   128,  PAGE_MAX_INLINE - 1, PAGE_MAX_INLINE, 1025, 2000,
+        5000, 16383, 16384, 65536};
+    enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
+    struct gate gate;
+    struct engine *engine = open_gated(&gate);
+    for (unsigned i = 0; i < SIZES * SIZES; i++) {
+        char text[64];
+        struct slice value;
+        for (unsigned step = 0; step < 2; step++) {
+            size_t size = sizes[step == 0 ? i / SIZES : i % SIZES];
+            cr_assert_eq(put_number(engine, i % 10, filled(size, 'a' + (char)step)), STORE_OK);
+        }
+        struct slice key = numbered(text, sizeof(text), "key", i % 10);
+        cr_assert_eq(engine_memory.get(engine, 0, key, &value), STORE_OK);
+        cr_assert(slice_equal(value, filled(sizes[i % SIZES], 'b')), "%u", i);
+    }
+    for (unsigned i = 0; i < 10; i++)
+        cr_assert_eq(delete_number(engine, i), STORE_OK);
+    cr_assert_eq(engine_memory.memory(engine), 0);
+    engine_memory.close(engine);
+}
+
+/* Keys that share all but their end take a page's prefix once, until one comes that does not. */
+Test(engine_memory, a_long_common_prefix_is_stored_once_for_each_page)
+{
+    struct gate gate;
+    struct engine *engine = open_gated(&gate);
+    uint8_t key[ENGINE_MAX_KEY];
+    memset(key, 'p', sizeof(key));
+    for (unsigned i = 0; i < 10000; i++) {
+        uint32_t number = i * 7919 % 10000;
+        memcpy(key + 1000, &number, sizeof(number));
+        cr_assert_eq(engine_memory.put(engine, 0, slice_of(key, 1004), filled(8, 'v')), STORE_OK);
+    }
+    cr_assert_lt(engine_memory.memory(engine), 10000 * 40);
+    cr_assert_eq(engine_memory.put(engine, 0, slice_of_text("a"), filled(8, 'v')), STORE_OK);
+    cr_assert_eq(engine_memory.put(engine, 0, slice_of_text("pq"), filled(8, 'v')), STORE_OK);
+    cr_assert_eq(engine_memory.put(engine, 0, slice_of_text("q"), filled(8, 'v')), STORE_OK);
+    cr_assert_lt(engine_memory.memory(engine), 10000 * 40);
+    uint64_t count = 0;
+    engine_memory.count(engine, 0, slice_of_text("b"), slice_of_text("pq"), &count);
+    cr_assert_eq(count, 10000);
+    engine_memory.close(engine);
+}
+
+Test(engine_memory, the_longest_keys_make_a_deep_tree_that_still_works)
+{
+    struct gate gate;
+    struct engine *engine = open_gated(&gate);
+    struct model model = {0};
+    struct random random = random_start();
+    uint8_t key[ENGINE_MAX_KEY];
+    memset(key, 'k', sizeof(key));
+    for (unsigned i = 0; i < 3000; i++) {
+        size_t at = random_below(&random, ENGINE_MAX_KEY);
+        key[at] ^= (uint8_t)random_below(&random, 4);
+        cr_assert_eq(engine_memory.put(engine, 0, slice_of(key, sizeof(key)), filled(8, 'v')),
+                     STORE_OK);
+        model_put(&model, slice_of(key, sizeof(key)), filled(8, 'v'));
+    }
+    struct engine_cursor *cursor;
+    cr_assert_eq(engine_memory.cursor_open(engine, NULL, 0, &cursor), STORE_OK);
+    cr_assert(walks_as(cursor, &model, true), "CUBBY_SEED=%llu", (unsigned long long)random.seed);
+    cr_assert(walks_as(cursor, &model, false), "CUBBY_SEED=%llu", (unsigned long long)random.seed);
+    engine_memory.cursor_close(cursor);
+    for (size_t i = 0; i < model.count; i++)
+        cr_assert_eq(engine_memory.delete(engine, 0, model.pairs[i].key), STORE_OK);
+    cr_assert_eq(engine_memory.memory(engine), 0);
+    model_free(&model);
+    engine_memory.close(engine);
+}
