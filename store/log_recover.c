@@ -4,7 +4,7 @@
  * Groups are read one after the other, from the first segment on, as long as each has the number,
  * the checksum and the predecessor that it must have. Where that ends, either a write was torn by
  * a crash, or what was once whole is damaged. A torn write was never durable, nor was anything
- * behind it. So everything behind is searched, byte by byte: a group or a segment's header that
+ * behind it. So everything behind is searched, place by place: a group or a segment's header that
  * says that the missing group was durable when it was itself written is proof of damage, and the
  * start is refused. Without such proof the end is torn. It is filled with zeros, so that none of it
  * is ever found again, and later files become spares or go.
@@ -477,26 +477,6 @@ static int search(struct recovery *r)
     return r->proof ? fail_proved(r) : 0;
 }
 
-/* The log and the state that it is replayed onto must meet. */
-static int check_reach(struct recovery *r)
-{
-    const struct log *log = r->log;
-    if (log->position < r->applied)
-        return (int)store_fail(r->error, STORE_CORRUPT,
-                               "the log ends with group %" PRIu64
-                               ", but the state has group %" PRIu64
-                               ": files of the log are missing; restore the data directory from a "
-                               "copy",
-                               log->position, r->applied);
-    if (log->segment_count > 0 && log->segments[0]->first > r->applied + 1)
-        return (int)store_fail(r->error, STORE_CORRUPT,
-                               "the log begins with group %" PRIu64
-                               ", but the state ends with group "
-                               "%" PRIu64 ": restore the data directory from a copy",
-                               log->segments[0]->first, r->applied);
-    return 0;
-}
-
 /* From here on the directory is changed. A file that was cut short gets its full size again. */
 static int clear_end(struct recovery *r)
 {
@@ -595,11 +575,36 @@ static int draw_salt(struct recovery *r)
     return 0;
 }
 
+/* The log and the state that it is replayed onto must meet: it must begin early enough, … */
+static int check_beginning(struct recovery *r)
+{
+    if (r->file_count == 0 || !r->files[0].own || r->files[0].header.first - 1 <= r->applied)
+        return 0;
+    return (int)store_fail(r->error, STORE_CORRUPT,
+                           "the log begins with group %" PRIu64
+                           ", but the state ends with group %" PRIu64
+                           ": restore the data directory from a copy",
+                           r->files[0].header.first, r->applied);
+}
+
+/* … and not end before. */
+static int check_end(struct recovery *r)
+{
+    if (r->log->position >= r->applied)
+        return 0;
+    return (int)store_fail(r->error, STORE_CORRUPT,
+                           "the log ends with group %" PRIu64 ", but the state has group %" PRIu64
+                           ": files of the log are missing; restore the data directory from a copy",
+                           r->log->position, r->applied);
+}
+
 static int read_directory(struct recovery *r)
 {
     int code = list_files(r);
     if (code == 0)
         code = read_headers(r);
+    if (code == 0)
+        code = check_beginning(r);
     if (code == 0)
         code = read_groups(r);
     if (code == 0)
@@ -611,7 +616,7 @@ static int recover(struct recovery *r)
 {
     int code = r->log->directory >= 0 ? read_directory(r) : 0;
     if (code == 0)
-        code = check_reach(r);
+        code = check_end(r);
     if (code == 0)
         code = draw_salt(r);
     if (code == 0)

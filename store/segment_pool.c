@@ -417,6 +417,7 @@ struct segment *pool_take(struct pool *pool)
     pthread_mutex_lock(&pool->lock);
     struct segment *spare = shift(&pool->spares);
     pool->size -= spare->size;
+    pool->full = false; /* whether it is shows when the next one is made, which is tried at once */
     pthread_cond_broadcast(&pool->changed);
     pthread_mutex_unlock(&pool->lock);
     return spare;
