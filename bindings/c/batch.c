@@ -1,0 +1,242 @@
+#include <stdlib.h>
+
+#include "bindings/c/handle.h"
+#include "bindings/c/results.h"
+
+/* Operations and guards are kept encoded, without the headers that their counts make. */
+struct cubby_batch {
+    struct buffer operations;
+    uint32_t operation_count;
+    struct buffer guards;
+    uint32_t guard_count;
+    bool misused;         /* a value is not one object */
+    struct buffer result; /* of the last run, and its elements: */
+    struct cubby_bytes *results;
+    size_t result_count;
+    size_t result_room;
+    uint64_t seq;
+};
+
+struct cubby_batch *cubby_batch_new(void)
+{
+    return calloc(1, sizeof(struct cubby_batch));
+}
+
+static void clear_result(struct cubby_batch *batch)
+{
+    buffer_clear(&batch->result);
+    batch->result_count = 0;
+    batch->seq = 0;
+}
+
+void cubby_batch_clear(struct cubby_batch *batch)
+{
+    buffer_clear(&batch->operations);
+    buffer_clear(&batch->guards);
+    batch->operation_count = 0;
+    batch->guard_count = 0;
+    batch->misused = false;
+    clear_result(batch);
+}
+
+void cubby_batch_free(struct cubby_batch **batch)
+{
+    if (*batch == NULL)
+        return;
+    buffer_free(&(*batch)->operations);
+    buffer_free(&(*batch)->guards);
+    buffer_free(&(*batch)->result);
+    free((*batch)->results);
+    free(*batch);
+    *batch = NULL;
+}
+
+size_t cubby_batch_count(const struct cubby_batch *batch)
+{
+    return batch->operation_count;
+}
+
+/* ---- Building ------------------------------------------------------------------------------- */
+
+/* [method, …: the params have to follow in the buffer that it returns. */
+static struct buffer *open_operation(struct cubby_batch *batch, const char *method)
+{
+    wire_pack_array(&batch->operations, 2);
+    wire_pack_text(&batch->operations, method);
+    batch->operation_count++;
+    return &batch->operations;
+}
+
+size_t cubby_batch_get(struct cubby_batch *batch, struct cubby_bytes key)
+{
+    params_get(open_operation(batch, "get"), key);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_put(struct cubby_batch *batch, struct cubby_bytes key, struct cubby_bytes value,
+                       const struct cubby_put_options *options)
+{
+    batch->misused |= !params_is_object(value);
+    params_put(open_operation(batch, "put"), key, value, options);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_delete(struct cubby_batch *batch, struct cubby_bytes key,
+                          const struct cubby_delete_options *options)
+{
+    params_delete(open_operation(batch, "delete"), key, options);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_increment(struct cubby_batch *batch, struct cubby_bytes key, int64_t delta,
+                             const struct cubby_increment_options *options)
+{
+    params_increment(open_operation(batch, "increment"), key, delta, options);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_touch(struct cubby_batch *batch, struct cubby_bytes key, uint64_t ttl_ms)
+{
+    params_touch(open_operation(batch, "touch"), key, ttl_ms);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_scan(struct cubby_batch *batch, const struct cubby_range *range,
+                        const struct cubby_scan_options *options)
+{
+    params_scan(open_operation(batch, "scan"), range, options);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_count_keys(struct cubby_batch *batch, const struct cubby_range *range)
+{
+    params_count(open_operation(batch, "count"), range);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_delete_range(struct cubby_batch *batch, const struct cubby_range *range,
+                                const struct cubby_delete_range_options *options)
+{
+    params_delete_range(open_operation(batch, "delete_range"), range, options);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_call(struct cubby_batch *batch, const char *method, struct cubby_bytes params)
+{
+    struct buffer *out = open_operation(batch, method);
+    batch->misused |= params.data != NULL && !params_is_object(params);
+    if (params.data == NULL)
+        params_none(out);
+    else
+        wire_pack_object(out, slice_of_bytes(params));
+    return batch->operation_count - 1;
+}
+
+void cubby_batch_guard(struct cubby_batch *batch, struct cubby_bytes key, uint64_t version)
+{
+    wire_pack_array(&batch->guards, 2);
+    wire_pack_key(&batch->guards, slice_of_bytes(key));
+    wire_pack_uint(&batch->guards, version);
+    batch->guard_count++;
+}
+
+/* ---- Running -------------------------------------------------------------------------------- */
+
+static enum cubby_status begin(struct cubby *cubby, const struct cubby_batch *batch)
+{
+    struct buffer *out = &cubby->out;
+    if (batch->operations.failed || batch->guards.failed)
+        return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the batch");
+    if (batch->misused)
+        return handle_fail(cubby, CUBBY_MISUSE,
+                           "a value in the batch is not one encoded MessagePack object");
+    request_begin(cubby, "batch");
+    wire_pack_array(out, batch->guard_count > 0 ? 2 : 1);
+    wire_pack_array(out, batch->operation_count);
+    buffer_append(out, batch->operations.data, batch->operations.size);
+    if (batch->guard_count > 0) {
+        wire_pack_map(out, 1);
+        wire_pack_text(out, "if");
+        wire_pack_array(out, batch->guard_count);
+        buffer_append(out, batch->guards.data, batch->guards.size);
+    }
+    return CUBBY_OK;
+}
+
+static int reserve_results(struct cubby_batch *batch, uint32_t count)
+{
+    if (count <= batch->result_room)
+        return 0;
+    struct cubby_bytes *results = realloc(batch->results, count * sizeof(*results));
+    if (results == NULL)
+        return -1;
+    batch->results = results;
+    batch->result_room = count;
+    return 0;
+}
+
+/* Splits the copied array of results into its elements. */
+static enum cubby_status read_results(struct cubby_batch *batch)
+{
+    struct wire_cursor cursor = wire_cursor_of(buffer_slice(&batch->result, 0));
+    uint32_t count;
+    if (wire_read_array(&cursor, &count) != 0)
+        return CUBBY_PROTOCOL;
+    if (reserve_results(batch, count) != 0)
+        return CUBBY_NO_MEMORY;
+    for (uint32_t i = 0; i < count; i++) {
+        struct slice object;
+        if (wire_read_object(&cursor, PARAMS_DEPTH, &object, NULL) != 0)
+            return CUBBY_PROTOCOL;
+        batch->results[i] = bytes_of_slice(object);
+    }
+    batch->result_count = count;
+    return CUBBY_OK;
+}
+
+enum cubby_status cubby_read_batch(struct cubby_bytes result, struct cubby_batch *batch)
+{
+    struct results_field fields[] = {{.name = "seq"}, {.name = "results"}};
+    uint64_t seq;
+    clear_result(batch);
+    if (results_find(result, fields, 2) != 0 || !cubby_as_uint(fields[0].value, &seq))
+        return CUBBY_PROTOCOL;
+    buffer_append(&batch->result, fields[1].value.data, fields[1].value.size);
+    enum cubby_status status = batch->result.failed ? CUBBY_NO_MEMORY : read_results(batch);
+    if (status == CUBBY_OK)
+        batch->seq = seq;
+    return status;
+}
+
+enum cubby_status cubby_batch_run(struct cubby *cubby, struct cubby_batch *batch,
+                                  const struct cubby_call_options *options)
+{
+    struct cubby_bytes result;
+    clear_result(batch);
+    enum cubby_status status = begin(cubby, batch);
+    if (status == CUBBY_OK)
+        status = request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
+    if (status == CUBBY_OK)
+        status = request_read(cubby, cubby_read_batch(result, batch));
+    return status;
+}
+
+enum cubby_status cubby_send_batch(struct cubby *cubby, const struct cubby_batch *batch,
+                                   cubby_callback *callback, void *context,
+                                   const struct cubby_call_options *options)
+{
+    enum cubby_status status = begin(cubby, batch);
+    if (status != CUBBY_OK)
+        return status;
+    return request_send(cubby, options != NULL ? options->timeout_ms : 0, callback, context);
+}
+
+struct cubby_bytes cubby_batch_result(const struct cubby_batch *batch, size_t index)
+{
+    return index < batch->result_count ? batch->results[index] : cubby_data(NULL, 0);
+}
+
+uint64_t cubby_batch_seq(const struct cubby_batch *batch)
+{
+    return batch->seq;
+}

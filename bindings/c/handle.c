@@ -1,0 +1,524 @@
+#include "bindings/c/handle.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bindings/c/subscription.h"
+
+#ifndef CUBBY_VERSION
+#error "CUBBY_VERSION comes from the build"
+#endif
+
+enum {
+    NS_PER_MS = 1000000,
+    MS_PER_S = 1000,
+    RECONNECT_MS = 50,       /* first wait before connecting again, doubled up to … */
+    RECONNECT_MAX_MS = 2000, /* … this */
+    HEARTBEAT_MS = 5000,     /* a connection that answers no ping for HEARTBEAT_TIMEOUT_MS … */
+    HEARTBEAT_TIMEOUT_MS = 15000, /* … is made anew */
+    MAX_POLL_MS = 3600 * 1000,    /* longer waits are made of several */
+};
+
+const char *cubby_version(void)
+{
+    return CUBBY_VERSION;
+}
+
+int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * MS_PER_S + now.tv_nsec / NS_PER_MS;
+}
+
+int64_t due_ms(int64_t now, int64_t timeout_ms)
+{
+    return timeout_ms < 0 || timeout_ms > NEVER_MS - now ? NEVER_MS : now + timeout_ms;
+}
+
+enum cubby_status handle_fail(struct cubby *cubby, enum cubby_status status, const char *message)
+{
+    return failure_set(&cubby->failure, status, "%s", message);
+}
+
+enum cubby_status handle_fail_system(struct cubby *cubby, const char *what)
+{
+    return failure_set(&cubby->failure, CUBBY_SYSTEM, "%s: %s", what, zmq_strerror(errno));
+}
+
+const struct cubby_error *cubby_last_error(const struct cubby *cubby)
+{
+    return &cubby->failure.error;
+}
+
+/* ---- Sockets -------------------------------------------------------------------------------- */
+
+static int set_int(void *socket, int option, int value)
+{
+    return zmq_setsockopt(socket, option, &value, sizeof(value));
+}
+
+/*
+ * No high-water marks: sending would block at one, and at the other the daemon would have to
+ * drop replies. What is outstanding bounds the memory instead. LINGER 0, so that closing drops
+ * what nobody waits for any more.
+ */
+static int set_common(void *socket)
+{
+    return set_int(socket, ZMQ_LINGER, 0) | set_int(socket, ZMQ_SNDHWM, 0) |
+           set_int(socket, ZMQ_RCVHWM, 0) | set_int(socket, ZMQ_RECONNECT_IVL, RECONNECT_MS) |
+           set_int(socket, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS) |
+           set_int(socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS) |
+           set_int(socket, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS);
+}
+
+static int descriptor_of(void *socket)
+{
+    int fd = -1;
+    size_t size = sizeof(fd);
+    return zmq_getsockopt(socket, ZMQ_FD, &fd, &size) == 0 ? fd : -1;
+}
+
+int handle_watch(const struct cubby *cubby, void *socket)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    if (cubby->fd < 0)
+        return 0;
+    return epoll_ctl(cubby->fd, EPOLL_CTL_ADD, descriptor_of(socket), &event);
+}
+
+static int close_after_failure(void *socket)
+{
+    int error = errno;
+    zmq_close(socket);
+    errno = error;
+    return -1;
+}
+
+void *handle_socket(struct cubby *cubby, int type)
+{
+    void *socket = zmq_socket(cubby->context, type);
+    if (socket == NULL)
+        return NULL;
+    if (set_common(socket) != 0) {
+        close_after_failure(socket);
+        return NULL;
+    }
+    return socket;
+}
+
+int handle_connect(struct cubby *cubby, void *socket, const char *endpoint)
+{
+    if (zmq_connect(socket, endpoint) != 0 || handle_watch(cubby, socket) != 0)
+        return close_after_failure(socket);
+    return 0;
+}
+
+void handle_disconnect(struct cubby *cubby, void *socket)
+{
+    if (cubby->fd >= 0)
+        epoll_ctl(cubby->fd, EPOLL_CTL_DEL, descriptor_of(socket), NULL);
+    zmq_close(socket);
+}
+
+static void *connect_dealer(struct cubby *cubby)
+{
+    void *socket = handle_socket(cubby, ZMQ_DEALER);
+    if (socket == NULL || handle_connect(cubby, socket, cubby->endpoint) != 0)
+        return NULL;
+    return socket;
+}
+
+int cubby_fd(struct cubby *cubby)
+{
+    if (cubby->fd >= 0)
+        return cubby->fd;
+    cubby->fd = epoll_create1(EPOLL_CLOEXEC);
+    if (cubby->fd < 0)
+        return -1;
+    if (handle_watch(cubby, cubby->socket) != 0 || subscriptions_watch(cubby) != 0) {
+        close(cubby->fd);
+        cubby->fd = -1;
+    }
+    return cubby->fd;
+}
+
+/* ---- Opening and closing -------------------------------------------------------------------- */
+
+static int copy_options(struct cubby *cubby, const struct cubby_options *options)
+{
+    const char *endpoint = options->endpoint;
+    const char *broadcast = options->broadcast;
+    cubby->endpoint = strdup(endpoint != NULL ? endpoint : CUBBY_DEFAULT_ENDPOINT);
+    cubby->broadcast = strdup(broadcast != NULL ? broadcast : CUBBY_DEFAULT_BROADCAST);
+    cubby->timeout_ms = options->timeout_ms != 0 ? options->timeout_ms : CUBBY_DEFAULT_TIMEOUT_MS;
+    return cubby->endpoint != NULL && cubby->broadcast != NULL ? 0 : -1;
+}
+
+static enum cubby_status connect_handle(struct cubby *cubby, const struct cubby_options *options)
+{
+    if (cubby->items == NULL || copy_options(cubby, options) != 0)
+        return CUBBY_NO_MEMORY;
+    cubby->owns_context = options->zmq_context == NULL;
+    cubby->context = cubby->owns_context ? zmq_ctx_new() : options->zmq_context;
+    if (cubby->context == NULL)
+        return CUBBY_SYSTEM;
+    cubby->socket = connect_dealer(cubby);
+    return cubby->socket != NULL ? CUBBY_OK : CUBBY_SYSTEM;
+}
+
+static void release(struct cubby *cubby)
+{
+    if (cubby->socket != NULL)
+        handle_disconnect(cubby, cubby->socket);
+    if (cubby->owns_context && cubby->context != NULL)
+        zmq_ctx_term(cubby->context);
+    if (cubby->fd >= 0)
+        close(cubby->fd);
+    zmq_msg_close(&cubby->messages[0]);
+    zmq_msg_close(&cubby->messages[1]);
+    slots_free(&cubby->slots);
+    buffer_free(&cubby->out);
+    free(cubby->items);
+    free(cubby->endpoint);
+    free(cubby->broadcast);
+    free(cubby);
+}
+
+enum cubby_status cubby_open(struct cubby **cubby, const struct cubby_options *options)
+{
+    const struct cubby_options none = {0};
+    *cubby = NULL;
+    struct cubby *opened = calloc(1, sizeof(*opened));
+    if (opened == NULL)
+        return CUBBY_NO_MEMORY;
+    opened->fd = -1;
+    opened->next_due_ms = NEVER_MS;
+    opened->items = malloc(sizeof(*opened->items));
+    zmq_msg_init(&opened->messages[0]);
+    zmq_msg_init(&opened->messages[1]);
+    handle_fail(opened, CUBBY_OK, "nothing has failed");
+    enum cubby_status status = connect_handle(opened, options != NULL ? options : &none);
+    if (status != CUBBY_OK) {
+        release(opened);
+        return status;
+    }
+    *cubby = opened;
+    return CUBBY_OK;
+}
+
+/* ---- Dispatching ---------------------------------------------------------------------------- */
+
+/* The slot is free before the callback runs, so that what it sends may take it. */
+static void answer(struct cubby *cubby, struct slot *slot, const struct cubby_reply *reply)
+{
+    cubby_callback *callback = slot->callback;
+    void *context = slot->context;
+    bool nested = cubby->dispatching;
+    slots_release(&cubby->slots, slot);
+    cubby->dispatching = true;
+    callback(context, reply);
+    cubby->dispatching = nested;
+}
+
+static void answer_failure(struct cubby *cubby, struct slot *slot, enum cubby_status status,
+                           const char *message)
+{
+    failure_set(&cubby->reply_failure, status, "%s", message);
+    struct cubby_reply reply = {.status = status, .error = &cubby->reply_failure.error};
+    answer(cubby, slot, &reply);
+}
+
+/*
+ * Replies that nobody waits for are dropped: those of requests that have timed out, and the
+ * daemon's answer to what it could not read a msgid of.
+ */
+static void dispatch(struct cubby *cubby, struct slice payload)
+{
+    struct wire_reply decoded;
+    if (wire_decode_reply(payload, &decoded) != 0 || !decoded.has_msgid)
+        return;
+    struct slot *slot = slots_find(&cubby->slots, decoded.msgid);
+    if (slot == NULL)
+        return;
+    struct cubby_reply reply = {.result = bytes_of_slice(decoded.result)};
+    if (decoded.failed) {
+        reply.status = failure_from_reply(&cubby->reply_failure, &decoded);
+        reply.error = &cubby->reply_failure.error;
+    }
+    answer(cubby, slot, &reply);
+}
+
+/* A reply is one frame; more than one is somebody else's protocol, and goes as a whole. */
+static void drop_rest(struct cubby *cubby, zmq_msg_t *message)
+{
+    while (zmq_msg_more(message) != 0 && zmq_msg_recv(message, cubby->socket, ZMQ_DONTWAIT) >= 0)
+        ;
+}
+
+/* Takes one message: 1, 0 where there is none, -1 with errno. */
+static int receive(struct cubby *cubby)
+{
+    zmq_msg_t *message = &cubby->messages[cubby->incoming];
+    int size;
+    do
+        size = zmq_msg_recv(message, cubby->socket, ZMQ_DONTWAIT);
+    while (size < 0 && errno == EINTR);
+    if (size < 0)
+        return errno == EAGAIN ? 0 : -1;
+    if (zmq_msg_more(message) != 0)
+        drop_rest(cubby, message);
+    else
+        dispatch(cubby, slice_of(zmq_msg_data(message), (size_t)size));
+    return 1;
+}
+
+/* At most one message for each request that was outstanding, until *stop; their number, or -1. */
+static int receive_all(struct cubby *cubby, const bool *stop, int64_t now)
+{
+    size_t budget = cubby->slots.used + 1;
+    int events = 0;
+    while (budget > 0 && !*stop) {
+        int received = receive(cubby);
+        if (received < 0)
+            return -1;
+        if (received == 0)
+            break;
+        budget--;
+        events++;
+    }
+    if (events > 0)
+        cubby->heard_ms = now;
+    return events;
+}
+
+/* Where a callback's request makes the table grow, the search begins again. */
+static int expire_slots(struct cubby *cubby, int64_t now, int64_t *newest_sent_ms)
+{
+    int events = 0;
+    size_t size = cubby->slots.size;
+    for (size_t i = 0; i < size; i++) {
+        struct slot *slot = &cubby->slots.table[i];
+        if (slot->msgid == 0)
+            continue;
+        if (slot->due_ms > now) {
+            if (slot->due_ms < cubby->next_due_ms)
+                cubby->next_due_ms = slot->due_ms;
+            continue;
+        }
+        if (slot->sent_ms > *newest_sent_ms)
+            *newest_sent_ms = slot->sent_ms;
+        answer_failure(cubby, slot, CUBBY_TIMEOUT,
+                       "no reply in time; the request may or may not have been carried out");
+        events++;
+        if (cubby->slots.size != size) {
+            size = cubby->slots.size;
+            i = SIZE_MAX;
+        }
+    }
+    return events;
+}
+
+/*
+ * Requests that wait in a socket whose peer is away are sent when it is back, however late. When
+ * all have timed out and nothing was heard meanwhile, a new socket forgets them.
+ */
+static void forget_unsent(struct cubby *cubby)
+{
+    void *socket = connect_dealer(cubby);
+    if (socket == NULL)
+        return;
+    handle_disconnect(cubby, cubby->socket);
+    cubby->socket = socket;
+}
+
+static int expire(struct cubby *cubby, int64_t now)
+{
+    int64_t newest_sent_ms = 0;
+    if (now < cubby->next_due_ms)
+        return 0;
+    cubby->next_due_ms = NEVER_MS;
+    int events = expire_slots(cubby, now, &newest_sent_ms);
+    if (events > 0 && cubby->slots.used == 0 && cubby->heard_ms <= newest_sent_ms)
+        forget_unsent(cubby);
+    return events;
+}
+
+/* One round over everything that can have news, without waiting; the number of events, or -1. */
+static int work(struct cubby *cubby, const bool *stop)
+{
+    int64_t now = now_ms();
+    int events = receive_all(cubby, stop, now);
+    if (events < 0 || *stop)
+        return events;
+    events += expire(cubby, now);
+    if (cubby->subscriptions != NULL && !*stop)
+        events += subscriptions_work(cubby, now);
+    return events;
+}
+
+static int64_t next_due_ms(const struct cubby *cubby)
+{
+    int64_t due = cubby->next_due_ms;
+    int64_t other = subscriptions_due_ms(cubby);
+    return other < due ? other : due;
+}
+
+int64_t cubby_wait_ms(const struct cubby *cubby)
+{
+    int64_t due = next_due_ms(cubby);
+    int64_t now = now_ms();
+    if (due == NEVER_MS)
+        return -1;
+    return due > now ? due - now : 0;
+}
+
+/* Waits for news until `until` or until something is due. -1 with errno, EINTR among them. */
+static int wait_for_news(struct cubby *cubby, int64_t until)
+{
+    int64_t due = next_due_ms(cubby);
+    int64_t now = now_ms();
+    if (until < due)
+        due = until;
+    if (due <= now)
+        return 0;
+    int64_t wait = due - now < MAX_POLL_MS ? due - now : MAX_POLL_MS;
+    cubby->items[0] = (zmq_pollitem_t){.socket = cubby->socket, .events = ZMQ_POLLIN};
+    size_t count = 1 + subscriptions_items(cubby, cubby->items + 1);
+    return zmq_poll(cubby->items, (int)count, (long)wait) < 0 ? -1 : 0;
+}
+
+int cubby_poll(struct cubby *cubby, int64_t timeout_ms)
+{
+    const bool never = false;
+    if (cubby->dispatching) {
+        handle_fail(cubby, CUBBY_MISUSE, "cubby_poll in a callback");
+        return -1;
+    }
+    int64_t until = due_ms(now_ms(), timeout_ms);
+    int events = work(cubby, &never);
+    while (events == 0 && timeout_ms != 0 && now_ms() < until) {
+        if (wait_for_news(cubby, until) != 0 && errno == EINTR)
+            return 0;
+        events = work(cubby, &never);
+    }
+    if (events < 0)
+        handle_fail_system(cubby, "receiving");
+    return events;
+}
+
+size_t cubby_outstanding(const struct cubby *cubby)
+{
+    return cubby->slots.used - cubby->own_requests;
+}
+
+static void answer_closed(struct cubby *cubby)
+{
+    for (size_t i = 0; i < cubby->slots.size; i++) {
+        struct slot *slot = &cubby->slots.table[i];
+        if (slot->msgid != 0)
+            answer_failure(cubby, slot, CUBBY_CLOSED, "the handle was closed");
+    }
+}
+
+void cubby_close(struct cubby **cubby)
+{
+    struct cubby *closed = *cubby;
+    if (closed == NULL || closed->dispatching)
+        return;
+    *cubby = NULL;
+    closed->closing = true;
+    answer_closed(closed);
+    subscriptions_free(closed);
+    release(closed);
+}
+
+/* ---- Requests ------------------------------------------------------------------------------- */
+
+void request_begin(struct cubby *cubby, const char *method)
+{
+    buffer_clear(&cubby->out);
+    cubby->msgid = slots_next(&cubby->slots);
+    wire_pack_request(&cubby->out, cubby->msgid, method);
+}
+
+enum cubby_status request_send(struct cubby *cubby, int64_t timeout_ms, cubby_callback *callback,
+                               void *context)
+{
+    if (cubby->closing)
+        return handle_fail(cubby, CUBBY_CLOSED, "the handle is being closed");
+    if (cubby->msgid == 0 || cubby->out.failed)
+        return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the request");
+    if (zmq_send(cubby->socket, cubby->out.data, cubby->out.size, ZMQ_DONTWAIT) < 0)
+        return handle_fail_system(cubby, "sending");
+    struct slot *slot = slots_take(&cubby->slots, cubby->msgid);
+    slot->callback = callback;
+    slot->context = context;
+    slot->sent_ms = now_ms();
+    slot->due_ms = due_ms(slot->sent_ms, timeout_ms != 0 ? timeout_ms : cubby->timeout_ms);
+    if (slot->due_ms < cubby->next_due_ms)
+        cubby->next_due_ms = slot->due_ms;
+    return CUBBY_OK;
+}
+
+/* A call that waits for its reply. */
+struct wait {
+    struct cubby *cubby;
+    bool done;
+    enum cubby_status status;
+    struct cubby_bytes result;
+};
+
+static void end_wait(void *context, const struct cubby_reply *reply)
+{
+    struct wait *wait = context;
+    wait->done = true;
+    wait->status = reply->status;
+    wait->result = reply->result;
+    if (reply->status == CUBBY_OK)
+        wait->cubby->incoming ^= 1;
+    else
+        failure_copy(&wait->cubby->failure, &wait->cubby->reply_failure);
+}
+
+/* Gives up on a reply when the socket is of no use any more. */
+static enum cubby_status abandon(struct cubby *cubby, uint64_t msgid)
+{
+    enum cubby_status status = handle_fail_system(cubby, "receiving");
+    struct slot *slot = slots_find(&cubby->slots, msgid);
+    if (slot != NULL)
+        slots_release(&cubby->slots, slot);
+    return status;
+}
+
+enum cubby_status request_run(struct cubby *cubby, int64_t timeout_ms, struct cubby_bytes *result)
+{
+    struct wait wait = {.cubby = cubby};
+    if (cubby->dispatching)
+        return handle_fail(cubby, CUBBY_MISUSE, "a call that waits, in a callback");
+    enum cubby_status status = request_send(cubby, timeout_ms, end_wait, &wait);
+    if (status != CUBBY_OK)
+        return status;
+    uint64_t msgid = cubby->msgid;
+    while (!wait.done) {
+        int events = work(cubby, &wait.done);
+        if (events < 0)
+            return abandon(cubby, msgid);
+        if (events == 0)
+            wait_for_news(cubby, NEVER_MS);
+    }
+    *result = wait.result;
+    return wait.status;
+}
+
+enum cubby_status request_read(struct cubby *cubby, enum cubby_status read)
+{
+    if (read == CUBBY_PROTOCOL)
+        return handle_fail(cubby, read, "the reply is not what the method returns");
+    if (read == CUBBY_NO_MEMORY)
+        return handle_fail(cubby, read, "no memory for the result");
+    return read;
+}

@@ -1,0 +1,563 @@
+/*
+ * A subscription is in one of three states.
+ *
+ *     LISTENING ──something may be missing──▶ SUSPECT ──hello──▶ ASKING ──all is here──▶ LISTENING
+ *                                                ▲                  │
+ *                                                └──no good answer──┘
+ *
+ * Only LISTENING reads the broadcast. In the other two its messages wait in the socket, which has
+ * no high-water mark, so that nothing that comes while we ask is lost, and what is told twice is
+ * passed over by its (seq, index).
+ *
+ * What a suspicion costs is a `hello`, whose seq is the target: it is read after the message that
+ * made us suspicious, so whatever that message announced has a seq up to it. Then pages of
+ * `changes` follow until the target is reached. The message itself need not be kept.
+ */
+#include "bindings/c/subscription.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "bindings/c/results.h"
+
+enum {
+    SILENCE_MS = 3000, /* three heartbeats */
+    RETRY_MS = 1000,   /* between questions that got no good answer */
+    ASK_TIMEOUT_MS = CUBBY_DEFAULT_TIMEOUT_MS,
+    BROADCAST_BUDGET = 1000, /* messages of one round */
+};
+
+enum state { LISTENING, SUSPECT, ASKING };
+
+struct cubby_subscription {
+    struct cubby *cubby;
+    struct cubby_subscription *next;
+    struct cubby_subscriber subscriber;
+    void *context;
+    void *socket;        /* SUB */
+    struct buffer topic; /* `k` and the prefix */
+    struct buffer epoch; /* empty: not known yet */
+    enum state state;
+    int64_t retry_ms; /* SUSPECT: do not ask before */
+    int64_t heard_ms; /* LISTENING: when the broadcast last said something */
+    bool placed;      /* `done` means something */
+    bool compacted;   /* the history behind `done` is gone */
+    bool dead;        /* unsubscribed; freed when no reply and no callback needs it */
+    bool has_drops;
+    uint64_t drops;
+    uint64_t done;     /* every change up to this seq has been delivered */
+    uint64_t part_seq; /* over `done`: of this transaction, the changes below part_next too */
+    uint32_t part_next;
+    uint64_t target; /* ASKING: what `done` has to reach */
+};
+
+static struct slice prefix_of(const struct cubby_subscription *subscription)
+{
+    return buffer_slice(&subscription->topic, 1);
+}
+
+static void suspect(struct cubby_subscription *subscription, int64_t retry_ms)
+{
+    subscription->state = SUSPECT;
+    subscription->retry_ms = retry_ms;
+}
+
+static void go_live(struct cubby_subscription *subscription)
+{
+    subscription->state = LISTENING;
+    subscription->heard_ms = now_ms();
+}
+
+/* ---- Delivering ----------------------------------------------------------------------------- */
+
+static bool is_new(const struct cubby_subscription *subscription, const struct cubby_change *change)
+{
+    if (change->seq <= subscription->done)
+        return false;
+    return change->seq != subscription->part_seq || change->index >= subscription->part_next;
+}
+
+/* Only to be asked where every change is ours to see: with an empty prefix. */
+static bool is_next(const struct cubby_subscription *subscription,
+                    const struct cubby_change *change)
+{
+    if (subscription->part_seq > subscription->done)
+        return change->seq == subscription->part_seq && change->index == subscription->part_next;
+    return change->seq == subscription->done + 1 && change->index == 0;
+}
+
+static void deliver(struct cubby_subscription *subscription, const struct cubby_change *change)
+{
+    struct cubby *cubby = subscription->cubby;
+    bool nested = cubby->dispatching;
+    subscription->part_seq = change->seq;
+    subscription->part_next = change->index + 1;
+    subscription->done = change->index + 1 == change->count ? change->seq : change->seq - 1;
+    cubby->dispatching = true;
+    subscription->subscriber.on_change(subscription->context, change);
+    cubby->dispatching = nested;
+}
+
+/* Goes on behind the daemon's newest seq, in its epoch; the subscriber has to start afresh. */
+static void reset(struct cubby_subscription *subscription, const struct cubby_server *server)
+{
+    struct cubby *cubby = subscription->cubby;
+    bool nested = cubby->dispatching;
+    struct cubby_reset told = {server->epoch, server->oldest, server->seq};
+    subscription->compacted = false;
+    subscription->done = server->seq;
+    subscription->part_seq = 0;
+    go_live(subscription);
+    if (subscription->subscriber.on_reset == NULL)
+        return;
+    cubby->dispatching = true;
+    subscription->subscriber.on_reset(subscription->context, &told);
+    cubby->dispatching = nested;
+}
+
+/* ---- Asking --------------------------------------------------------------------------------- */
+
+static void on_changes(void *context, const struct cubby_reply *reply);
+
+static void sent(struct cubby_subscription *subscription, enum cubby_status status)
+{
+    if (status != CUBBY_OK) {
+        suspect(subscription, now_ms() + RETRY_MS);
+        return;
+    }
+    subscription->state = ASKING;
+    subscription->cubby->own_requests++;
+}
+
+static void ask_changes(struct cubby_subscription *subscription)
+{
+    struct cubby *cubby = subscription->cubby;
+    struct cubby_changes_options options = {
+        .since = subscription->done,
+        .prefix = bytes_of_slice(prefix_of(subscription)),
+        .epoch = bytes_of_slice(buffer_slice(&subscription->epoch, 0)),
+    };
+    request_begin(cubby, "changes");
+    params_changes(&cubby->out, &options);
+    sent(subscription, request_send(cubby, ASK_TIMEOUT_MS, on_changes, subscription));
+}
+
+/* Common to both answers: false where the subscription is to do nothing with it. */
+static bool answered(struct cubby_subscription *subscription, const struct cubby_reply *reply)
+{
+    subscription->cubby->own_requests--;
+    suspect(subscription, now_ms());
+    if (subscription->dead || reply->status == CUBBY_CLOSED)
+        return false;
+    if (reply->status == CUBBY_OK)
+        return true;
+    subscription->compacted |= reply->status == CUBBY_COMPACTED;
+    if (reply->status != CUBBY_COMPACTED)
+        suspect(subscription, now_ms() + RETRY_MS);
+    return false;
+}
+
+static void deliver_page(struct cubby_subscription *subscription, struct wire_cursor rows,
+                         uint32_t count)
+{
+    struct cubby_change change;
+    for (; count > 0 && results_read_change(&rows, &change) == 0; count--) {
+        if (is_new(subscription, &change))
+            deliver(subscription, &change);
+        if (subscription->dead)
+            return;
+    }
+}
+
+/* A page that brought us no further would be asked for again at once: later, then. */
+static void take_page(struct cubby_subscription *subscription, uint64_t since, uint64_t seq)
+{
+    if (seq > subscription->done)
+        subscription->done = seq;
+    if (subscription->done >= subscription->target)
+        go_live(subscription);
+    else if (subscription->done > since)
+        ask_changes(subscription);
+    else
+        suspect(subscription, now_ms() + RETRY_MS);
+}
+
+static void on_changes(void *context, const struct cubby_reply *reply)
+{
+    struct cubby_subscription *subscription = context;
+    struct results_field fields[] = {{.name = "changes"}, {.name = "seq"}};
+    uint32_t count;
+    uint64_t seq;
+    if (!answered(subscription, reply))
+        return;
+    if (results_find(reply->result, fields, 2) != 0 || !cubby_as_uint(fields[1].value, &seq)) {
+        suspect(subscription, now_ms() + RETRY_MS);
+        return;
+    }
+    struct wire_cursor rows = wire_cursor_of(slice_of_bytes(fields[0].value));
+    if (wire_read_array(&rows, &count) != 0) {
+        suspect(subscription, now_ms() + RETRY_MS);
+        return;
+    }
+    uint64_t since = subscription->done;
+    deliver_page(subscription, rows, count);
+    if (!subscription->dead)
+        take_page(subscription, since, seq);
+}
+
+static bool same_epoch(const struct cubby_subscription *subscription, struct slice epoch)
+{
+    return slice_equal(buffer_slice(&subscription->epoch, 0), epoch);
+}
+
+/* Whether the place that the subscription has is one of the daemon's history. */
+static bool is_lost(const struct cubby_subscription *subscription,
+                    const struct cubby_server *server)
+{
+    if (subscription->epoch.size > 0 && !same_epoch(subscription, slice_of_bytes(server->epoch)))
+        return true;
+    return subscription->placed && subscription->done > server->seq;
+}
+
+static void on_hello(void *context, const struct cubby_reply *reply)
+{
+    struct cubby_subscription *subscription = context;
+    struct cubby_server server;
+    if (!answered(subscription, reply))
+        return;
+    if (cubby_read_hello(reply->result, &server) != CUBBY_OK) {
+        suspect(subscription, now_ms() + RETRY_MS);
+        return;
+    }
+    bool lost = subscription->compacted || is_lost(subscription, &server);
+    buffer_clear(&subscription->epoch);
+    buffer_append(&subscription->epoch, server.epoch.data, server.epoch.size);
+    if (subscription->epoch.failed) {
+        subscription->compacted = lost;
+        suspect(subscription, now_ms() + RETRY_MS);
+        return;
+    }
+    if (!subscription->placed)
+        subscription->done = server.seq;
+    subscription->placed = true;
+    subscription->target = server.seq;
+    if (lost)
+        reset(subscription, &server);
+    else if (subscription->done >= subscription->target)
+        go_live(subscription);
+    else
+        ask_changes(subscription);
+}
+
+static void ask(struct cubby_subscription *subscription)
+{
+    struct cubby *cubby = subscription->cubby;
+    request_begin(cubby, "hello");
+    params_hello(&cubby->out, cubby_data(NULL, 0));
+    sent(subscription, request_send(cubby, ASK_TIMEOUT_MS, on_hello, subscription));
+}
+
+/* ---- Listening ------------------------------------------------------------------------------ */
+
+/*
+ * Reads [epoch, drops, …. False where something may be missing: the messages before the first
+ * one of a connection cannot be known, so the first is always suspicious.
+ */
+static bool read_head(struct cubby_subscription *subscription, struct wire_cursor *params)
+{
+    struct slice epoch;
+    uint64_t drops;
+    uint32_t count;
+    if (wire_read_array(params, &count) != 0 || wire_read_bytes(params, &epoch) != 0 ||
+        wire_read_uint(params, &drops) != 0)
+        return false;
+    bool known = subscription->has_drops && subscription->drops == drops;
+    subscription->has_drops = true;
+    subscription->drops = drops;
+    return known && same_epoch(subscription, epoch);
+}
+
+static void on_change(struct cubby_subscription *subscription, struct wire_cursor params)
+{
+    struct cubby_change change;
+    if (results_read_change(&params, &change) != 0) {
+        suspect(subscription, now_ms());
+        return;
+    }
+    if (!is_new(subscription, &change))
+        return;
+    if (prefix_of(subscription).size == 0 && !is_next(subscription, &change))
+        suspect(subscription, now_ms());
+    else
+        deliver(subscription, &change);
+}
+
+/* Whoever sees only a part of the changes learns here how far that part goes. */
+static void on_heartbeat(struct cubby_subscription *subscription, struct wire_cursor params)
+{
+    uint64_t seq;
+    if (wire_read_uint(&params, &seq) != 0 || seq <= subscription->done)
+        return;
+    if (prefix_of(subscription).size == 0)
+        suspect(subscription, now_ms());
+    else
+        subscription->done = seq;
+}
+
+static void on_payload(struct cubby_subscription *subscription, uint8_t topic, struct slice payload)
+{
+    struct wire_notification notification;
+    if (wire_decode_notification(payload, &notification) != 0)
+        return;
+    struct wire_cursor params = wire_cursor_of(notification.params);
+    if (!read_head(subscription, &params))
+        suspect(subscription, now_ms());
+    else if (topic == 'k')
+        on_change(subscription, params);
+    else
+        on_heartbeat(subscription, params);
+}
+
+/* A topic alone is the welcome of a connection, made or made again. */
+static void on_message(struct cubby_subscription *subscription, zmq_msg_t *message)
+{
+    const uint8_t *topic = zmq_msg_data(message);
+    uint8_t first = zmq_msg_size(message) > 0 ? topic[0] : 0;
+    if (zmq_msg_more(message) == 0) {
+        subscription->has_drops = false;
+        suspect(subscription, now_ms());
+        return;
+    }
+    int size = zmq_msg_recv(message, subscription->socket, ZMQ_DONTWAIT);
+    if (size >= 0 && zmq_msg_more(message) == 0)
+        on_payload(subscription, first, slice_of(zmq_msg_data(message), (size_t)size));
+    while (zmq_msg_more(message) != 0 &&
+           zmq_msg_recv(message, subscription->socket, ZMQ_DONTWAIT) >= 0)
+        ;
+}
+
+/* zmq_msg_data of an empty message may be anything; a topic is never empty. */
+static int read_broadcast(struct cubby_subscription *subscription, int64_t now)
+{
+    int events = 0;
+    zmq_msg_t message;
+    zmq_msg_init(&message);
+    while (events < BROADCAST_BUDGET && subscription->state == LISTENING && !subscription->dead) {
+        if (zmq_msg_recv(&message, subscription->socket, ZMQ_DONTWAIT) < 0) {
+            if (errno == EINTR)
+                continue;
+            break;
+        }
+        subscription->heard_ms = now;
+        on_message(subscription, &message);
+        events++;
+    }
+    zmq_msg_close(&message);
+    return events;
+}
+
+/* A descriptor goes on telling of news until libzmq has looked at it. */
+static void quiet(const struct cubby_subscription *subscription)
+{
+    int events;
+    size_t size = sizeof(events);
+    if (subscription->cubby->fd >= 0)
+        zmq_getsockopt(subscription->socket, ZMQ_EVENTS, &events, &size);
+}
+
+static int work_on(struct cubby_subscription *subscription, int64_t now)
+{
+    int events = 0;
+    if (subscription->state == LISTENING)
+        events = read_broadcast(subscription, now);
+    if (subscription->dead)
+        return events;
+    if (subscription->state == LISTENING && now - subscription->heard_ms >= SILENCE_MS)
+        suspect(subscription, now);
+    if (subscription->state == SUSPECT && now_ms() >= subscription->retry_ms) {
+        ask(subscription);
+        events++;
+    }
+    if (subscription->state != LISTENING)
+        quiet(subscription);
+    return events;
+}
+
+/* ---- For the handle ------------------------------------------------------------------------- */
+
+static void free_subscription(struct cubby_subscription *subscription)
+{
+    if (subscription->socket != NULL)
+        handle_disconnect(subscription->cubby, subscription->socket);
+    buffer_free(&subscription->topic);
+    buffer_free(&subscription->epoch);
+    free(subscription);
+}
+
+static void sweep(struct cubby *cubby)
+{
+    struct cubby_subscription **place = &cubby->subscriptions;
+    while (*place != NULL) {
+        struct cubby_subscription *subscription = *place;
+        if (subscription->dead && subscription->state != ASKING) {
+            *place = subscription->next;
+            free_subscription(subscription);
+        } else {
+            place = &subscription->next;
+        }
+    }
+}
+
+int subscriptions_work(struct cubby *cubby, int64_t now)
+{
+    int events = 0;
+    struct cubby_subscription *subscription = cubby->subscriptions;
+    for (; subscription != NULL; subscription = subscription->next) {
+        if (!subscription->dead)
+            events += work_on(subscription, now);
+    }
+    sweep(cubby);
+    return events;
+}
+
+int64_t subscriptions_due_ms(const struct cubby *cubby)
+{
+    int64_t due = NEVER_MS;
+    const struct cubby_subscription *subscription = cubby->subscriptions;
+    for (; subscription != NULL; subscription = subscription->next) {
+        int64_t mine = NEVER_MS;
+        if (subscription->state == LISTENING)
+            mine = subscription->heard_ms + SILENCE_MS;
+        else if (subscription->state == SUSPECT)
+            mine = subscription->retry_ms;
+        if (mine < due && !subscription->dead)
+            due = mine;
+    }
+    return due;
+}
+
+size_t subscriptions_items(const struct cubby *cubby, zmq_pollitem_t *items)
+{
+    size_t count = 0;
+    const struct cubby_subscription *subscription = cubby->subscriptions;
+    for (; subscription != NULL; subscription = subscription->next) {
+        if (subscription->state == LISTENING && !subscription->dead)
+            items[count++] = (zmq_pollitem_t){.socket = subscription->socket, .events = ZMQ_POLLIN};
+    }
+    return count;
+}
+
+int subscriptions_watch(struct cubby *cubby)
+{
+    const struct cubby_subscription *subscription = cubby->subscriptions;
+    for (; subscription != NULL; subscription = subscription->next) {
+        if (!subscription->dead && handle_watch(cubby, subscription->socket) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+void subscriptions_free(struct cubby *cubby)
+{
+    while (cubby->subscriptions != NULL) {
+        struct cubby_subscription *subscription = cubby->subscriptions;
+        cubby->subscriptions = subscription->next;
+        free_subscription(subscription);
+    }
+}
+
+/* ---- Subscribing ---------------------------------------------------------------------------- */
+
+static int connect_sub(struct cubby_subscription *subscription)
+{
+    struct cubby *cubby = subscription->cubby;
+    const struct buffer *topic = &subscription->topic;
+    void *socket = handle_socket(cubby, ZMQ_SUB);
+    if (socket == NULL)
+        return -1;
+    if (zmq_setsockopt(socket, ZMQ_SUBSCRIBE, topic->data, topic->size) != 0 ||
+        zmq_setsockopt(socket, ZMQ_SUBSCRIBE, "h", 1) != 0 ||
+        zmq_setsockopt(socket, ZMQ_SUBSCRIBE, "w", 1) != 0) {
+        zmq_close(socket);
+        return -1;
+    }
+    if (handle_connect(cubby, socket, cubby->broadcast) != 0)
+        return -1;
+    subscription->socket = socket;
+    return 0;
+}
+
+/* Room in the handle's poll items for one more socket. */
+static int reserve_item(struct cubby *cubby)
+{
+    size_t count = 2;
+    const struct cubby_subscription *subscription = cubby->subscriptions;
+    for (; subscription != NULL; subscription = subscription->next)
+        count++;
+    zmq_pollitem_t *items = realloc(cubby->items, count * sizeof(*items));
+    if (items == NULL)
+        return -1;
+    cubby->items = items;
+    return 0;
+}
+
+static int set_place(struct cubby_subscription *subscription, struct cubby_bytes prefix,
+                     const struct cubby_subscribe_options *options)
+{
+    buffer_append(&subscription->topic, "k", 1);
+    buffer_append(&subscription->topic, prefix.data, prefix.size);
+    if (options != NULL && options->has_since) {
+        subscription->placed = true;
+        subscription->done = options->since;
+        buffer_append(&subscription->epoch, options->epoch.data, options->epoch.size);
+    }
+    return subscription->topic.failed || subscription->epoch.failed ? -1 : 0;
+}
+
+enum cubby_status cubby_subscribe(struct cubby *cubby, struct cubby_bytes prefix,
+                                  const struct cubby_subscriber *subscriber, void *context,
+                                  struct cubby_subscription **subscription,
+                                  const struct cubby_subscribe_options *options)
+{
+    if (subscriber->on_change == NULL)
+        return handle_fail(cubby, CUBBY_MISUSE, "a subscriber without on_change");
+    struct cubby_subscription *made = calloc(1, sizeof(*made));
+    if (made == NULL)
+        return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the subscription");
+    made->cubby = cubby;
+    made->subscriber = *subscriber;
+    made->context = context;
+    suspect(made, 0);
+    if (set_place(made, prefix, options) != 0 || reserve_item(cubby) != 0) {
+        free_subscription(made);
+        return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the subscription");
+    }
+    if (connect_sub(made) != 0) {
+        enum cubby_status status = handle_fail_system(cubby, "subscribing");
+        free_subscription(made);
+        return status;
+    }
+    made->next = cubby->subscriptions;
+    cubby->subscriptions = made;
+    if (subscription != NULL)
+        *subscription = made;
+    return CUBBY_OK;
+}
+
+/* The handle frees it: this may be one of its own callbacks, and a reply may be on its way. */
+void cubby_unsubscribe(struct cubby_subscription **subscription)
+{
+    if (*subscription == NULL)
+        return;
+    (*subscription)->dead = true;
+    *subscription = NULL;
+}
+
+struct cubby_position cubby_subscription_position(const struct cubby_subscription *subscription)
+{
+    return (struct cubby_position){
+        .epoch = bytes_of_slice(buffer_slice(&subscription->epoch, 0)),
+        .seq = subscription->done,
+        .live = subscription->state == LISTENING,
+    };
+}
