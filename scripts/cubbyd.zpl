@@ -1,0 +1,31 @@
+#   Configuration of cubbyd, in ZPL: cubbyd --config FILE. Every option of the command line has
+#   the same name here, and the command line wins. What is commented out shows the default.
+
+#   Where requests are answered and where changes are broadcast: tcp://ADDRESS:PORT or
+#   ipc://PATH. Both may be given more than once. Whoever can connect can read and write
+#   everything, so an address beyond this host belongs behind a firewall.
+#listen = "tcp://127.0.0.1:7420"
+#publish = "tcp://127.0.0.1:7421"
+
+#   The data directory. The default is $CUBBY_DATA, else $XDG_STATE_HOME/cubby, else
+#   ~/.local/state/cubby. "none": nothing on disk, all gone at exit.
+#data = "/var/lib/cubby"
+
+#   What holds the state: memory (which is as durable as the others, through the log).
+#engine = "memory"
+
+#   always: a reply to a write means that it is synced to disk. interval: it is synced at most
+#   sync-interval ms later (give sync-interval with interval only). none: when the system likes.
+#durability = "always"
+#sync-interval = 1000
+
+#   Changes kept for those that catch up, at least so many bytes (K, M, G).
+#log-retain = "64M"
+
+#   Bytes of memory for keys and values (K, M, G), 0: no limit. Where it is reached, writes get
+#   storage_full.
+#memory-limit = 0
+#eviction = "none"
+
+#   true: say more on standard error.
+#verbose = false

@@ -1,0 +1,166 @@
+"""Limits of memory and disk: writes are refused, everything else goes on, and it recovers."""
+
+import os
+import subprocess
+import tempfile
+import unittest
+
+from harness import MIB, Client, CubbyError, Daemon, all_changes, eventually
+
+VALUE = "x" * 100000
+
+
+def put(client, key, value=VALUE, **options):
+    """Whether there was room."""
+    try:
+        client.call("put", key, value, *([options] if options else []))
+    except CubbyError as error:
+        if error.code != "storage_full":
+            raise
+        return False
+    return True
+
+
+def fill(client, most):
+    """Puts f0, f1… until there is no room; how many fit."""
+    for number in range(most):
+        if not put(client, f"f{number}"):
+            return number
+    raise AssertionError(f"{most} values of {len(VALUE)} bytes fit")
+
+
+class Full:
+    """What holds in both cases; `client` talks to a daemon that is full with `count` values."""
+
+    def check_full(self, client, count):
+        seq = client.call("hello")["seq"]
+        self.assertFalse(put(client, "more"))
+        with self.assertRaises(CubbyError) as caught:
+            client.batch(["put", "small", 1], ["delete", "f0"], ["put", "more", VALUE * 3])
+        self.assertEqual(caught.exception.code, "storage_full")
+        self.assertEqual(client.call("hello")["seq"], seq)
+        self.assertEqual(client.call("get", "f0")[0], VALUE)
+        self.assertIsNone(client.call("get", "small"))
+        self.assertEqual(client.call("count"), count)
+        self.assertEqual(client.call("scan", {"limit": 2, "keys_only": True})["entries"],
+                         ["f0", "f1"])
+        self.assertEqual(client.call("changes", {"since": seq})["changes"], [])
+        self.assertIs(client.call("delete", "f0"), True)
+        self.assertEqual(client.call("delete_range", {"start": "f1", "end": "f1\0"}),
+                         {"deleted": 1, "more": False})
+        self.assertIsNone(client.call("get", "f0"))
+
+    def check_space_comes_last(self, client):
+        with self.assertRaises(CubbyError) as caught:
+            client.call("put", "f5", VALUE, {"if_version": 0})
+        self.assertEqual(caught.exception.code, "conflict")
+        with self.assertRaises(CubbyError) as caught:
+            client.call("put", "more", VALUE, {"typo": 0})
+        self.assertEqual(caught.exception.code, "bad_request")
+        with self.assertRaises(CubbyError) as caught:
+            client.call("increment", "f5")
+        self.assertEqual(caught.exception.code, "wrong_type")
+
+
+class Memory(Full, unittest.TestCase):
+    def test_at_the_memory_limit_writes_are_refused_and_deletes_make_room(self):
+        with Daemon("--memory-limit", "8M") as daemon, Client(daemon) as client:
+            count = fill(client, 200)
+            self.assertGreater(count * len(VALUE), 4 * MIB)
+            self.assertLessEqual(client.call("stats")["memory"], 9 * MIB)
+            self.check_space_comes_last(client)
+            self.check_full(client, count)
+            client.call("delete_range", {"prefix": "f"})
+            self.assertTrue(put(client, "again"))
+            self.assertLess(client.call("stats")["memory"], 4 * MIB)
+
+    def test_what_is_over_the_limit_at_a_start_is_kept(self):
+        with Daemon() as daemon:
+            with Client(daemon) as client:
+                for number in range(50):
+                    self.assertTrue(put(client, f"f{number}"))
+            daemon.stop()
+            with Daemon("--memory-limit", "1M", data=daemon.data) as small, \
+                    Client(small) as client:
+                self.check_full(client, 50)
+
+    def test_a_key_that_expires_makes_room(self):
+        with Daemon("--memory-limit", "4M") as daemon, Client(daemon) as client:
+            while put(client, f"f{client.call('hello')['seq']}", ttl=1000):
+                pass
+            eventually(lambda: client.call("count") == 0, "all expire")
+            eventually(lambda: put(client, "again"), "room")
+
+
+class Disk(Full, unittest.TestCase):
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix="cubby-")
+        self.addCleanup(os.rmdir, self.directory)
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=48M", "cubby-test", self.directory],
+            capture_output=True, check=False, text=True)
+        if mounted.returncode != 0:
+            self.skipTest(f"a small disk cannot be mounted: {mounted.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["umount", self.directory], check=True)
+
+    def grow(self, size):
+        subprocess.run(["mount", "-o", f"remount,size={size}", self.directory], check=True)
+
+    def test_at_the_end_of_the_disk_writes_are_refused_and_space_brings_them_back(self):
+        with Daemon(data=self.directory + "/data") as daemon:
+            with Client(daemon) as client:
+                count = fill(client, 1000)
+                self.assertGreater(count, 50)
+                self.check_space_comes_last(client)
+                self.check_full(client, count)
+                for number in range(2, 40):
+                    self.assertIs(client.call("delete", f"f{number}"), True)
+                self.grow("160M")
+                eventually(lambda: put(client, "again"), "writes work again")
+                seq = client.call("hello")["seq"]
+                self.assertEqual([change[0] for change in all_changes(client)][-1], seq)
+            daemon.kill()
+            daemon.start()
+            with Client(daemon) as client:
+                self.assertEqual(client.call("hello")["seq"], seq)
+                self.assertEqual(client.call("count"), count - 40 + 1)
+                self.assertEqual(client.call("get", "again")[0], VALUE)
+
+    def test_a_daemon_that_is_killed_while_the_disk_is_full_starts_again(self):
+        with Daemon(data=self.directory + "/data") as daemon:
+            with Client(daemon) as client:
+                count = fill(client, 1000)
+                seq = client.call("hello")["seq"]
+            daemon.kill()
+            daemon.start()
+            with Client(daemon) as client:
+                self.assertEqual((client.call("count"), client.call("hello")["seq"]), (count, seq))
+                self.assertIs(client.call("delete", "f0"), True)
+            daemon.stop()
+            self.grow("160M")
+            daemon.start()
+            with Client(daemon) as client:
+                eventually(lambda: put(client, "again"), "writes work again")
+
+    def test_a_directory_without_room_for_a_log_is_refused_or_serves_reads(self):
+        self.fill_up()
+        daemon = Daemon(data=self.directory + "/data")
+        self.addCleanup(daemon.clean)
+        daemon.spawn()
+        line = daemon.wait_for_line("cubbyd: ")
+        if line.startswith("cubbyd: ready"):
+            return
+        self.assertEqual(daemon.wait(), 1)
+        self.assertEqual(len(daemon.lines), 1, daemon.stderr)
+
+    def fill_up(self):
+        with open(self.directory + "/filler", "wb", buffering=0) as file:
+            try:
+                while file.write(bytes(MIB)):
+                    pass
+            except OSError:
+                pass
+
+
+if __name__ == "__main__":
+    unittest.main()
