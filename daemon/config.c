@@ -2,12 +2,13 @@
 
 #include <czmq.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <unistd.h>
 
 enum {
     MAX_LINE = 1024, /* of the configuration file: zconfig cuts longer ones */
-    MAX_LINES = 4096,
     MAX_SYNC_INTERVAL_MS = 3600 * 1000,
     DEFAULT_SYNC_INTERVAL_MS = 1000,
 };
@@ -80,12 +81,24 @@ static int set_size(struct source *source, const char *name, const char *value, 
                  name, value);
 }
 
+/* libzmq takes any number and uses its last 16 bits. */
+static bool has_port(const char *tcp_endpoint)
+{
+    const char *port = strrchr(tcp_endpoint, ':') + 1;
+    size_t digits = strspn(port, "0123456789");
+    if (strcmp(port, "*") == 0)
+        return true;
+    return digits > 0 && digits <= 5 && port[digits] == '\0' && strtoul(port, NULL, 10) <= 65535;
+}
+
 static int add_endpoint(struct source *source, const char *name, struct endpoints *endpoints,
                         const char *value)
 {
     if (strncmp(value, "tcp://", 6) != 0 && strncmp(value, "ipc://", 6) != 0)
         return wrong(source, "%s: '%s' is not an endpoint: give tcp://ADDRESS:PORT or ipc://PATH",
                      name, value);
+    if (value[0] == 't' && !has_port(value))
+        return wrong(source, "%s: '%s' has no port from 0 to 65535, nor *", name, value);
     if (endpoints->count == CONFIG_MAX_ENDPOINTS)
         return wrong(source, "%s: more than %d endpoints", name, CONFIG_MAX_ENDPOINTS);
     return copy(source, &endpoints->names[endpoints->count++], value);
@@ -213,16 +226,26 @@ static int set_option(struct source *source, int number, const char *value)
 
 /* The configuration file. */
 
-/*
- * One line, parsed by zconfig. The newlines before it make zconfig's own message, which it writes
- * to standard output, name the right line.
- */
-static int set_from_line(struct source *source, const char *line, unsigned number)
+/* zconfig writes what is wrong to standard output, with its own idea of the line: not so here. */
+static zconfig_t *parse_quietly(const char *line)
 {
-    char text[MAX_LINES + MAX_LINE + 1];
-    memset(text, '\n', number - 1);
-    strcpy(text + number - 1, line);
-    zconfig_t *root = zconfig_str_load(text);
+    fflush(stdout);
+    int output = dup(STDOUT_FILENO);
+    int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (output >= 0 && nowhere >= 0)
+        dup2(nowhere, STDOUT_FILENO);
+    zconfig_t *root = zconfig_str_load(line);
+    fflush(stdout);
+    if (output >= 0)
+        dup2(output, STDOUT_FILENO);
+    close(output);
+    close(nowhere);
+    return root;
+}
+
+static int set_from_line(struct source *source, const char *line)
+{
+    zconfig_t *root = parse_quietly(line);
     if (root == NULL)
         return wrong(source, "cannot be read as ZPL: write NAME = VALUE");
     int rc = 0;
@@ -239,12 +262,10 @@ static int set_from_line(struct source *source, const char *line, unsigned numbe
     return rc;
 }
 
-static int check_line(struct source *source, const char *line, ssize_t size, unsigned number)
+static int check_line(struct source *source, const char *line, ssize_t size)
 {
     if (size >= MAX_LINE)
         return wrong(source, "is longer than %d bytes", MAX_LINE - 1);
-    if (number >= MAX_LINES)
-        return wrong(source, "is one line too many");
     if (strlen(line) != (size_t)size)
         return wrong(source, "has a zero byte");
     if ((line[0] == ' ' || line[0] == '\t') && line[strspn(line, " \t\r\n")] != '\0' &&
@@ -264,9 +285,9 @@ static int read_file(struct source *source, const char *path)
         return wrong(source, "cannot read the configuration file %s: %s", path, strerror(errno));
     for (unsigned number = 1; rc == 0 && (size = getline(&line, &capacity, file)) >= 0; number++) {
         snprintf(source->place, sizeof source->place, "%s:%u: ", path, number);
-        rc = check_line(source, line, size, number);
+        rc = check_line(source, line, size);
         if (rc == 0)
-            rc = set_from_line(source, line, number);
+            rc = set_from_line(source, line);
     }
     source->place[0] = '\0';
     if (rc == 0 && ferror(file) != 0)

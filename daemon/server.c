@@ -87,13 +87,14 @@ static int open_sockets(struct server *server, char *error)
         snprintf(error, SERVER_MAX_ERROR, "cannot make the sockets: %s", zmq_strerror(errno));
         return -1;
     }
-    warn_of_public(server, &config->listen);
-    warn_of_public(server, &config->publish);
     if (sockets_bind(server->publish, &config->publish, server->publishing, error,
+                     SERVER_MAX_ERROR) != 0 ||
+        sockets_bind(server->requests, &config->listen, server->listening, error,
                      SERVER_MAX_ERROR) != 0)
         return -1;
-    return sockets_bind(server->requests, &config->listen, server->listening, error,
-                        SERVER_MAX_ERROR);
+    warn_of_public(server, &config->listen);
+    warn_of_public(server, &config->publish);
+    return 0;
 }
 
 static void start_clock(struct server *server)

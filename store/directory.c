@@ -80,18 +80,25 @@ static int lock(struct directory *directory, struct store_error *error)
                       directory->path, holder[0] != '\0' ? holder : "unknown");
 }
 
-/* Whether there is anything in it but what a start that was interrupted leaves. */
-static bool holds_something(int fd)
+/* What a start that was interrupted leaves, or a file system, is not anybody's data. */
+static bool is_data(const char *name)
 {
-    int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    static const char *const others[] = {".", "..", "lock", "state.tmp", "lost+found"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (strcmp(name, others[i]) == 0)
+            return false;
+    return true;
+}
+
+bool directory_has(const struct directory *directory, const char *prefix)
+{
+    int copy = openat(directory->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *list = copy >= 0 ? fdopendir(copy) : NULL;
     bool found = false;
     if (list == NULL)
         return true;
     for (struct dirent *entry; !found && (entry = readdir(list)) != NULL;)
-        found = strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
-                strcmp(entry->d_name, "lock") != 0 && strcmp(entry->d_name, "state.tmp") != 0 &&
-                strcmp(entry->d_name, "lost+found") != 0;
+        found = is_data(entry->d_name) && strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
     closedir(list);
     return found;
 }
@@ -146,7 +153,7 @@ static int read_state(struct directory *directory, struct directory_state *state
     char text[MAX_STATE + 1];
     int fd = openat(directory->fd, "state", O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT) {
-        if (!holds_something(directory->fd))
+        if (!directory_has(directory, ""))
             return 0;
         return store_fail(error, STORE_INVALID,
                           "%s holds files but no cubby data: give an empty directory with --data",

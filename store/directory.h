@@ -36,6 +36,9 @@ int directory_open(struct directory **directory, const char *path, struct direct
 int directory_save(struct directory *directory, const struct directory_state *state,
                    struct store_error *error);
 
+/* Whether it has a file whose name begins so. */
+bool directory_has(const struct directory *directory, const char *prefix);
+
 /* Unlocks. */
 void directory_close(struct directory **directory);
 

@@ -32,6 +32,9 @@
 
 struct log;
 
+/* What the names of its files begin with. */
+#define LOG_FILE_PREFIX "log-"
+
 enum log_durability {
     LOG_ALWAYS,   /* log_commit returns after an fdatasync */
     LOG_INTERVAL, /* the caller calls log_sync from time to time */

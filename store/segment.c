@@ -13,7 +13,7 @@ enum {
     NAME_DIGITS = 10,
 };
 
-static const char name_prefix[] = "log-";
+static const char name_prefix[] = LOG_FILE_PREFIX;
 static const char segment_magic[8] = {'c', 'u', 'b', 'b', 'y', 'l', 'o', 'g'};
 
 /* Offsets in the headers; see the drawing in segment.h. */

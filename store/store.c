@@ -114,6 +114,10 @@ static int open_directory(struct store *store, const struct store_options *optio
     if (rc == 0 && state->epoch[0] != '\0' && strcmp(state->engine, engine_memory.name) != 0)
         rc = store_fail(error, STORE_INVALID, "%s was made with engine '%s': give --engine %s",
                         options->directory, state->engine, state->engine);
+    if (rc == 0 && state->epoch[0] != '\0' && !directory_has(store->directory, LOG_FILE_PREFIX))
+        rc = store_fail(error, STORE_CORRUPT,
+                        "%s has no log: its files are missing; restore the directory from a backup",
+                        options->directory);
     return rc;
 }
 

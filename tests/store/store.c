@@ -277,6 +277,21 @@ Test(store, a_damaged_state_is_refused)
     cr_assert(strstr(error.message, "/state") != NULL, "%s", error.message);
 }
 
+Test(store, a_log_whose_files_are_gone_is_refused)
+{
+    struct store_error error;
+    char path[128];
+    put_alone("a", "1");
+    cr_assert_eq(store_commit(store), 0);
+    cr_assert_eq(store_close(&store), 0);
+    for (int number = 1; number <= 2; number++) {
+        snprintf(path, sizeof path, "%s/log-%010d", directory, number);
+        (void)unlink(path);
+    }
+    cr_assert_eq(open_with(STORE_ALWAYS, &error), STORE_CORRUPT);
+    cr_assert(strstr(error.message, "files are missing") != NULL, "%s", error.message);
+}
+
 Test(store, an_engine_that_is_not_there_is_refused)
 {
     struct store_error error;
