@@ -20,6 +20,7 @@
  *     durability always
  *     stopped cleanly | not-yet
  *     forgotten 0
+ *     log empty | begun
  *     check 1a2b3c4d
  *
  * To change it, raise DIRECTORY_FORMAT and read both.
@@ -28,7 +29,7 @@ enum { MAX_STATE = 512 };
 
 #define STATE_FORMAT                                                                               \
     "cubby data directory, format %d\nengine %15s\nepoch %16s\ndurability %15s\nstopped %15s\n"    \
-    "forgotten %" SCNu64 "\n"
+    "forgotten %" SCNu64 "\nlog %15s\n"
 
 static const char *const durability_names[] = {
     [STORE_ALWAYS] = "always", [STORE_INTERVAL] = "interval", [STORE_NONE] = "none"};
@@ -115,6 +116,7 @@ static int parse_state(const char *text, size_t size, struct directory_state *st
 {
     char durability[DIRECTORY_MAX_NAME];
     char stopped[DIRECTORY_MAX_NAME];
+    char log[DIRECTORY_MAX_NAME];
     int format;
     unsigned check;
     const char *last = strstr(text, "\ncheck ");
@@ -123,12 +125,13 @@ static int parse_state(const char *text, size_t size, struct directory_state *st
         return STORE_CORRUPT;
     // NOLINTNEXTLINE(cert-err34-c): the checksum holds, so the numbers are as they were written
     int fields = sscanf(text, STATE_FORMAT, &format, state->engine, state->epoch, durability,
-                        stopped, &state->forgotten);
-    int number = fields == 6 ? find_durability(durability) : -1;
+                        stopped, &state->forgotten, log);
+    int number = fields == 7 ? find_durability(durability) : -1;
     if (number < 0)
         return STORE_CORRUPT;
     state->durability = (enum store_durability)number;
     state->clean = strcmp(stopped, "cleanly") == 0;
+    state->begun = strcmp(log, "begun") == 0;
     return 0;
 }
 
@@ -230,12 +233,12 @@ int directory_save(struct directory *directory, const struct directory_state *st
                    struct store_error *error)
 {
     char text[MAX_STATE];
-    int size =
-        snprintf(text, sizeof text,
-                 "cubby data directory, format %d\nengine %s\nepoch %s\ndurability %s\n"
-                 "stopped %s\nforgotten %" PRIu64 "\n",
-                 DIRECTORY_FORMAT, state->engine, state->epoch, durability_names[state->durability],
-                 state->clean ? "cleanly" : "not-yet", state->forgotten);
+    int size = snprintf(text, sizeof text,
+                        "cubby data directory, format %d\nengine %s\nepoch %s\ndurability %s\n"
+                        "stopped %s\nforgotten %" PRIu64 "\nlog %s\n",
+                        DIRECTORY_FORMAT, state->engine, state->epoch,
+                        durability_names[state->durability], state->clean ? "cleanly" : "not-yet",
+                        state->forgotten, state->begun ? "begun" : "empty");
     size += snprintf(text + size, sizeof text - (size_t)size, "check %08x\n",
                      checksum(text, (size_t)size));
     if (replace_state(directory->fd, text, (size_t)size) == 0)

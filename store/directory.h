@@ -20,6 +20,7 @@ struct directory_state {
     enum store_durability durability; /* of the run that has it open, or had it last */
     bool clean;                       /* that run stopped cleanly: nothing was lost */
     uint64_t forgotten;               /* history up to this seq is gone */
+    bool begun;                       /* the log had something in it by then */
 };
 
 struct directory;

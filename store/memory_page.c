@@ -471,7 +471,6 @@ void page_draft_prepend(struct page_draft *draft, const struct page *page, struc
     draft->run[0] = (struct page_run){.page = page, .to = page->count};
     draft->runs++;
     draft->count += page->count;
-    draft->before += page->count;
 }
 
 /* One entry of a draft. */
@@ -626,7 +625,7 @@ static void build_entry(struct page *page, unsigned index, const struct item *it
 {
     uint8_t buffer[ENGINE_MAX_KEY];
     if (page->inner && first) {
-        write_cell(page, index, slice_of(buffer, 0), item->value_size, item->payload);
+        write_cell(page, index, slice_of(page->bytes, 0), item->value_size, item->payload);
     } else if (item->page != NULL && item->page->prefix_size == page->prefix_size) {
         copy_cell(page, index, item->page, item->index);
     } else {

@@ -137,8 +137,8 @@ void page_draft_add_run(struct page_draft *draft, const struct page *page, unsig
 void page_draft_add_entry(struct page_draft *draft, const struct page_entry *entry);
 
 /*
- * Adds a whole page at either end. `between` is the key that parts it from the draft; it must
- * live as long as the draft.
+ * Adds a whole page at either end, for drafts that make one page all the same. `between` is the
+ * key that parts it from the draft; it must live as long as the draft.
  */
 void page_draft_append(struct page_draft *draft, const struct page *page, struct slice between);
 void page_draft_prepend(struct page_draft *draft, const struct page *page, struct slice between);

@@ -58,7 +58,7 @@ void space_free(struct space *space, struct block *block)
 int space_reserve(struct space *space, unsigned count)
 {
     struct space_mark *newest = space->newest;
-    if (newest == NULL)
+    if (newest == NULL || count == 0)
         return STORE_OK;
     if (newest->dead != NULL && SPACE_MAX_RETIRED - newest->dead->count >= count)
         return STORE_OK;

@@ -114,7 +114,7 @@ static int open_directory(struct store *store, const struct store_options *optio
     if (rc == 0 && state->epoch[0] != '\0' && strcmp(state->engine, engine_memory.name) != 0)
         rc = store_fail(error, STORE_INVALID, "%s was made with engine '%s': give --engine %s",
                         options->directory, state->engine, state->engine);
-    if (rc == 0 && state->epoch[0] != '\0' && !directory_has(store->directory, LOG_FILE_PREFIX))
+    if (rc == 0 && state->begun && !directory_has(store->directory, LOG_FILE_PREFIX))
         rc = store_fail(error, STORE_CORRUPT,
                         "%s has no log: its files are missing; restore the directory from a backup",
                         options->directory);
@@ -140,6 +140,7 @@ static int settle_epoch(struct store *store, enum store_durability durability,
     strcpy(state->engine, engine_memory.name);
     state->durability = durability;
     state->clean = false;
+    state->begun = log_position(store->log) > 0;
     return store->directory != NULL ? directory_save(store->directory, state, error) : 0;
 }
 
@@ -224,6 +225,7 @@ int store_close(struct store **pointer)
     *pointer = NULL;
     store_abandon(store);
     log_reader_close(&store->history);
+    store->state.begun = log_position(store->log) > 0;
     int rc = log_close(&store->log);
     if (rc == 0 && store->directory != NULL && !store->broken) {
         store->state.clean = true;
