@@ -395,9 +395,12 @@ class Client:
 
     def receive(self, seconds=DEADLINE_S):
         """The frames of the next message."""
-        if not self.socket.poll(int(seconds * 1000)):
-            state = "runs" if self.daemon.alive() else "is gone"
-            raise AssertionError(f"no reply in {seconds} s; cubbyd {state}: {self.daemon.stderr}")
+        end = deadline(seconds)
+        while not self.socket.poll(200):
+            if not self.daemon.alive():
+                raise AssertionError(f"cubbyd is gone: {self.daemon.stderr}")
+            if time.monotonic() > end:
+                raise AssertionError(f"no reply in {seconds} s: {self.daemon.stderr}")
         return self.socket.recv_multipart()
 
     def silent(self):

@@ -3,8 +3,8 @@
 import unittest
 
 from harness import (
-    MAX_BATCH, MAX_CHANGES, MAX_KEY, MAX_MESSAGE, MAX_VALUE, Client, DaemonCase, Pairs, Raw,
-    all_changes, pack, value_of_size,
+    MAX_BATCH, MAX_CHANGES, MAX_KEY, MAX_MESSAGE, MAX_VALUE, Client, Daemon, DaemonCase, Pairs, Raw,
+    all_changes, pack, seeded, value_of_size,
 )
 
 
@@ -72,6 +72,38 @@ class Results(DaemonCase):
     def test_params_may_be_given_with_options(self):
         self.client.batch(["put", self.key, 1, {}], ["put", self.key, 2, {"if_exists": True}])
         self.assertEqual(self.call("get", self.key)[0], 2)
+
+
+class Sizes(unittest.TestCase):
+    def assert_kept(self, client, written):
+        before = client.call("hello")["seq"]
+        client.batch(*(["put", key, value] for key, value in written))
+        final = dict(written)
+        changes = all_changes(client, before)
+        self.assertEqual([change[4:6] for change in changes],
+                         [[key, final[key]] for key in dict.fromkeys(key for key, _ in written)])
+        for key, value in final.items():
+            self.assertEqual(client.call("get", key)[0], value)
+
+    def test_batches_that_outgrow_the_daemons_buffers_at_any_operation_keep_every_value(self):
+        # Each batch is twice as large as the one before and has one more operation.
+        for first in (2, 12, 22):
+            with Daemon() as daemon, Client(daemon) as client:
+                for step in range(10):
+                    count = first + step
+                    size = int((4096 << step) / (count - 0.5))
+                    self.assert_kept(client, [
+                        (f"{number % (count - 1):03}", f"{number}" + "v" * size)
+                        for number in range(count)])
+
+    def test_batches_of_many_sizes_keep_every_value(self):
+        randomness = seeded(self)
+        with Daemon() as daemon, Client(daemon) as client:
+            for total in (5, 10, 20, 40, 80, 200, 500, 1000):
+                keys = [f"{number:04}" for number in range(total)]
+                self.assert_kept(client, [
+                    (randomness.choice(keys), "v" * int(randomness.expovariate(1 / 700)))
+                    for _ in range(total)])
 
 
 class Isolation(DaemonCase):
