@@ -434,6 +434,39 @@ CONTRACT(an_absent_key_is_not_found)
     close_engine(engine);
 }
 
+CONTRACT(a_key_beyond_the_limit_is_not_found)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    static uint8_t bytes[ENGINE_MAX_KEY + 1];
+    struct slice key = slice_of(bytes, sizeof(bytes));
+    struct slice value;
+    cr_assert_eq(engine->methods->get(engine, 0, key, &value), STORE_NOT_FOUND);
+    cr_assert_eq(engine->methods->delete (engine, 0, key), STORE_NOT_FOUND);
+    close_engine(engine);
+}
+
+CONTRACT(a_table_without_keys_counts_none)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    uint64_t count = 1;
+    int result = engine->methods->count(engine, 0, slice_of_text("a"), slice_of_text("b"), &count);
+    cr_assert_eq(result, STORE_OK);
+    cr_assert_eq(count, 0);
+    close_engine(engine);
+}
+
+CONTRACT(cursors_and_snapshots_that_get_no_memory_say_so)
+{
+    struct failure failure = {.left = -1};
+    struct engine *engine = open_engine(engines[*row], &failure);
+    struct engine_cursor *cursor;
+    struct engine_snapshot *snapshot;
+    failure = (struct failure){.left = 0, .for_ever = true};
+    cr_assert_eq(engine->methods->cursor_open(engine, NULL, 0, &cursor), STORE_NO_MEMORY);
+    cr_assert_eq(engine->methods->snapshot(engine, &snapshot), STORE_NO_MEMORY);
+    close_engine(engine);
+}
+
 CONTRACT(tables_do_not_see_each_other)
 {
     struct engine *engine = open_engine(engines[*row], NULL);
@@ -504,6 +537,29 @@ CONTRACT(keys_are_ordered_as_unsigned_bytes_and_prefixes_come_first)
     }
     cr_assert_eq(result, STORE_NOT_FOUND);
     engine->methods->cursor_close(cursor);
+    close_engine(engine);
+}
+
+CONTRACT(keys_that_repeat_one_byte_are_told_apart_by_their_length)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    struct model model = {0};
+    uint8_t key[64];
+    for (int byte = 0; byte <= 0xff; byte += 0x33) {
+        memset(key, byte, sizeof(key));
+        for (size_t i = 0; i < sizeof(key); i++) {
+            struct slice name = slice_of(key, i * 37 % sizeof(key));
+            cr_assert_eq(put(engine, name, slice_of(&i, sizeof(i))), STORE_OK);
+            model_put(&model, name, slice_of(&i, sizeof(i)));
+        }
+    }
+    cr_assert(holds(engine, NULL, 0, &model));
+    for (size_t i = 0; i < model.count; i++) {
+        struct slice value;
+        cr_assert_eq(engine->methods->get(engine, 0, model.pairs[i].key, &value), STORE_OK);
+        cr_assert(slice_equal(value, model.pairs[i].value));
+    }
+    model_free(&model);
     close_engine(engine);
 }
 
@@ -676,6 +732,33 @@ CONTRACT(a_view_from_a_snapshot_is_not_affected_by_writes)
     cr_assert(slice_equal(value, slice_of_text("first:000000000500")));
     engine->methods->cursor_close(cursor);
     engine->methods->release(engine, snapshot);
+    close_engine(engine);
+}
+
+CONTRACT(a_large_value_stays_in_a_snapshot_when_another_takes_its_place)
+{
+    struct engine *engine = open_engine(engines[*row], NULL);
+    struct model before = {0};
+    struct model after = {0};
+    static uint8_t value[100000];
+    for (size_t size = 500; size <= sizeof(value); size *= 2) {
+        struct slice key = slice_of(&size, sizeof(size));
+        memset(value, 'a', sizeof(value));
+        cr_assert_eq(put(engine, key, slice_of(value, size)), STORE_OK);
+        model_put(&before, key, slice_of(value, size));
+    }
+    struct engine_snapshot *snapshot = take_snapshot(engine);
+    for (size_t size = 500; size <= sizeof(value); size *= 2) {
+        struct slice key = slice_of(&size, sizeof(size));
+        memset(value, 'b', sizeof(value));
+        cr_assert_eq(put(engine, key, slice_of(value, size)), STORE_OK);
+        model_put(&after, key, slice_of(value, size));
+    }
+    cr_assert(holds(engine, snapshot, 0, &before));
+    cr_assert(holds(engine, NULL, 0, &after));
+    engine->methods->release(engine, snapshot);
+    model_free(&before);
+    model_free(&after);
     close_engine(engine);
 }
 
