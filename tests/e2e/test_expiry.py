@@ -67,6 +67,12 @@ class Setting(DaemonCase):
         self.assertEqual([change[6] for change in all_changes(self.client, before)],
                          [first, second])
 
+    def test_time_is_read_once_for_a_transaction(self):
+        self.client.batch(*(["put", f"{self.key}{number}", "x" * 100, {"ttl": LONG_TTL_MS}]
+                            for number in range(5000)), ["touch", self.key + "0", LONG_TTL_MS])
+        entries = self.call("scan", {"prefix": self.key, "limit": 5000})["entries"]
+        self.assertEqual((len(entries), len({entry[3] for entry in entries})), (5000, 1))
+
     def test_a_batch_sets_expiries_too(self):
         self.client.batch(["put", self.key, 1], ["touch", self.key, LONG_TTL_MS],
                           ["increment", self.key])
