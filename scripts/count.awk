@@ -23,8 +23,8 @@ function close_test() {
 
 /Synthesis: Tested: / { # Criterion
     reported = 1
-    good += number_after("Passed: ")
-    bad += number_after("Failing: ") + number_after("Crashing: ")
+    good += number_after("Passing: ")
+    bad += number_after("Tested: ") - number_after("Passing: ")
 }
 
 /^Ran [0-9]+ tests? in / { # unittest
