@@ -13,10 +13,9 @@ enum {
     DEFAULT_SYNC_INTERVAL_MS = 1000,
 };
 
-/* Where the option that is being set comes from, and where to say what is wrong with it. */
+/* Where the option that is being set comes from. */
 struct source {
     struct config *config;
-    char *error;
     char place[MAX_LINE]; /* "" for the command line, "FILE:LINE: " for the file */
     unsigned seen;        /* options that this source has set: bits of enum option_number */
     unsigned locked;      /* options that the command line has set: the file may not */
@@ -41,10 +40,11 @@ __attribute__((format(printf, 2, 3))) static int wrong(struct source *source, co
                                                        ...)
 {
     va_list arguments;
-    int size = snprintf(source->error, CONFIG_MAX_ERROR, "%s", source->place);
+    int size = snprintf(source->config->error, CONFIG_MAX_ERROR, "%s", source->place);
     va_start(arguments, format);
     if (size >= 0 && size < CONFIG_MAX_ERROR)
-        vsnprintf(source->error + size, (size_t)(CONFIG_MAX_ERROR - size), format, arguments);
+        vsnprintf(source->config->error + size, (size_t)(CONFIG_MAX_ERROR - size), format,
+                  arguments);
     va_end(arguments);
     return -1;
 }
@@ -398,11 +398,11 @@ static int complete(struct source *source)
     return 0;
 }
 
-enum config_result config_read(struct config *config, int argc, char **argv, char *error)
+enum config_result config_read(struct config *config, int argc, char **argv)
 {
     struct arguments arguments = {.at = argv + (argc > 0), .result = CONFIG_RUN};
-    struct source command_line = {.config = config, .error = error};
-    struct source file = {.config = config, .error = error};
+    struct source command_line = {.config = config};
+    struct source file = {.config = config};
     *config = (struct config){.sync_interval_ms = DEFAULT_SYNC_INTERVAL_MS,
                               .log_retain = CONFIG_DEFAULT_LOG_RETAIN};
     while (*arguments.at != NULL) {

@@ -35,20 +35,21 @@ struct config {
     uint64_t log_retain;
     uint64_t memory_limit; /* 0: none */
     bool verbose;
+    char error[CONFIG_MAX_ERROR]; /* one line, where the usage was wrong */
 };
 
 enum config_result {
     CONFIG_RUN,
     CONFIG_HELP,    /* --help was asked for */
     CONFIG_VERSION, /* --version was */
-    CONFIG_WRONG,   /* wrong usage; the error says what */
+    CONFIG_WRONG,   /* wrong usage; config.error says what */
 };
 
 /*
- * Fills `config` from the arguments and, where they name one, the configuration file. `error` (of
- * CONFIG_MAX_ERROR bytes) gets one line for CONFIG_WRONG. config_free in every case.
+ * Fills `config` from the arguments and, where they name one, the configuration file. config_free
+ * in every case.
  */
-enum config_result config_read(struct config *config, int argc, char **argv, char *error);
+enum config_result config_read(struct config *config, int argc, char **argv);
 
 void config_free(struct config *config);
 

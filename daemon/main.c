@@ -152,12 +152,11 @@ static int run(const struct config *config, const struct journal *journal)
 
 int main(int argc, char **argv)
 {
-    char error[CONFIG_MAX_ERROR] = "";
     struct config config;
     struct journal journal;
     int status = EXIT_STOPPED;
     journal_init(&journal);
-    switch (config_read(&config, argc, argv, error)) {
+    switch (config_read(&config, argc, argv)) {
     case CONFIG_HELP:
         config_print_help();
         break;
@@ -165,7 +164,7 @@ int main(int argc, char **argv)
         puts("cubbyd " CUBBY_VERSION);
         break;
     case CONFIG_WRONG:
-        journal_say(&journal, JOURNAL_ERROR, "%s", error);
+        journal_say(&journal, JOURNAL_ERROR, "%s", config.error);
         status = EXIT_USAGE;
         break;
     case CONFIG_RUN:

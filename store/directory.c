@@ -120,12 +120,13 @@ static int parse_state(const char *text, size_t size, struct directory_state *st
     int format;
     unsigned check;
     const char *last = strstr(text, "\ncheck ");
+    // NOLINTBEGIN(cert-err34-c): what does not fit has another checksum
     if (last == NULL || sscanf(last + 1, "check %8x", &check) != 1 ||
         check != checksum(text, (size_t)(last + 1 - text)) || size != strlen(text))
         return STORE_CORRUPT;
-    // NOLINTNEXTLINE(cert-err34-c): the checksum holds, so the numbers are as they were written
     int fields = sscanf(text, STATE_FORMAT, &format, state->engine, state->epoch, durability,
                         stopped, &state->forgotten, log);
+    // NOLINTEND(cert-err34-c)
     int number = fields == 7 ? find_durability(durability) : -1;
     if (number < 0)
         return STORE_CORRUPT;

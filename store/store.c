@@ -1,5 +1,6 @@
 #include "store/store.h"
 
+#include <stdio.h>
 #include <sys/random.h>
 
 #include "store/directory.h"
@@ -137,7 +138,7 @@ static int settle_epoch(struct store *store, enum store_durability durability,
     if (lost)
         state->forgotten = store->seq;
     log_forget(store->log, state->forgotten);
-    strcpy(state->engine, engine_memory.name);
+    snprintf(state->engine, sizeof state->engine, "%s", engine_memory.name);
     state->durability = durability;
     state->clean = false;
     state->begun = log_position(store->log) > 0;

@@ -9,7 +9,6 @@
 enum { MAX_ARGUMENTS = 16 };
 
 static struct config config;
-static char error[CONFIG_MAX_ERROR];
 
 /* Reads a command line given as words with one space between. */
 static enum config_result read_words(const char *words)
@@ -21,8 +20,7 @@ static enum config_result read_words(const char *words)
     for (char *word = strtok(copy, " "); word != NULL && argc < MAX_ARGUMENTS;
          word = strtok(NULL, " "))
         argv[argc++] = word;
-    error[0] = '\0';
-    return config_read(&config, argc, argv, error);
+    return config_read(&config, argc, argv);
 }
 
 static void free_config(void)
@@ -35,14 +33,14 @@ TestSuite(config, .fini = free_config);
 #define REFUSES(words, part)                                                                       \
     do {                                                                                           \
         cr_assert_eq(read_words(words), CONFIG_WRONG, "%s", words);                                \
-        cr_assert(strstr(error, part) != NULL, "%s: %s", words, error);                            \
+        cr_assert(strstr(config.error, part) != NULL, "%s: %s", words, config.error);              \
         config_free(&config);                                                                      \
     } while (0)
 
 Test(config, without_arguments_everything_has_its_default)
 {
     setenv("CUBBY_DATA", "/tmp/somewhere", 1);
-    cr_assert_eq(read_words(""), CONFIG_RUN, "%s", error);
+    cr_assert_eq(read_words(""), CONFIG_RUN, "%s", config.error);
     cr_assert_str_eq(config.listen.names[0], "tcp://127.0.0.1:7420");
     cr_assert_str_eq(config.publish.names[0], "tcp://127.0.0.1:7421");
     cr_assert_str_eq(config.data, "/tmp/somewhere");
@@ -70,7 +68,7 @@ Test(config, what_is_given_is_taken)
 {
     cr_assert_eq(read_words("--listen ipc:///tmp/a --listen=tcp://127.0.0.1:1 --publish "
                             "ipc:///tmp/b --data none --log-retain 2K --verbose"),
-                 CONFIG_RUN, "%s", error);
+                 CONFIG_RUN, "%s", config.error);
     cr_assert_eq(config.listen.count, 2);
     cr_assert_str_eq(config.listen.names[1], "tcp://127.0.0.1:1");
     cr_assert_null(config.data);
@@ -138,7 +136,7 @@ Test(config, the_file_has_the_same_names_and_the_command_line_wins)
     cr_assert_eq(read_with_file("# comment\nlisten = \"ipc:///tmp/a\"\ndata = none # here\n"
                                 "durability = none\nlog-retain = 1M\n\nverbose = true\n",
                                 "--listen ipc:///tmp/b"),
-                 CONFIG_RUN, "%s", error);
+                 CONFIG_RUN, "%s", config.error);
     cr_assert_eq(config.listen.count, 1);
     cr_assert_str_eq(config.listen.names[0], "ipc:///tmp/b");
     cr_assert_null(config.data);
@@ -162,8 +160,8 @@ Test(config, a_broken_file_is_refused_by_line_and_reason)
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         cr_assert_eq(read_with_file(cases[i].text, ""), CONFIG_WRONG, "case %zu", i);
-        cr_assert(strstr(error, cases[i].line) != NULL, "case %zu: %s", i, error);
-        cr_assert(strstr(error, cases[i].reason) != NULL, "case %zu: %s", i, error);
+        cr_assert(strstr(config.error, cases[i].line) != NULL, "case %zu: %s", i, config.error);
+        cr_assert(strstr(config.error, cases[i].reason) != NULL, "case %zu: %s", i, config.error);
         config_free(&config);
     }
     REFUSES("--config /tmp/cubby-there-is-no-such-file", "No such file");

@@ -104,7 +104,7 @@ Test(service, increments_stay_in_the_range_of_integers)
 
 Test(service, a_scan_goes_on_behind_its_last_key_in_both_directions)
 {
-    for (char key = 'a'; key <= 'e'; key++) {
+    for (int key = 'a'; key <= 'e'; key++) {
         char params[16];
         snprintf(params, sizeof params, "[\"%c\",1]", key);
         fixture_call(&fixture, "put", params);
