@@ -1,0 +1,182 @@
+#include "bindings/cli/commands.h"
+#include "bindings/cli/json.h"
+
+/* ---- batch and call: JSON in, JSON out ------------------------------------------------------ */
+
+static struct cubby_bytes find(struct cubby_bytes map, const char *name)
+{
+    struct cubby_bytes value;
+    return cubby_map_find(map, name, &value) ? value : cubby_data(NULL, 0);
+}
+
+static bool is_array(const struct buffer *buffer, size_t from)
+{
+    struct wire_cursor cursor = wire_cursor_of(buffer_slice(buffer, from));
+    return wire_peek(&cursor) == WIRE_ARRAY;
+}
+
+/* {if: [[key, version], …]}; what arguments_read has accepted has an equals sign and a number. */
+static void pack_guards(struct buffer *out, const struct arguments *arguments)
+{
+    wire_pack_map(out, arguments->guard_count > 0);
+    if (arguments->guard_count == 0)
+        return;
+    wire_pack_text(out, "if");
+    wire_pack_array(out, (uint32_t)arguments->guard_count);
+    for (size_t i = 0; i < arguments->guard_count; i++) {
+        const char *text = arguments->guards[i];
+        const char *mark = strrchr(text, '=');
+        wire_integer version = 0;
+        arguments_integer(mark + 1, &version);
+        wire_pack_array(out, 2);
+        wire_pack_key(out, slice_of(text, (size_t)(mark - text)));
+        wire_pack_integer(out, version);
+    }
+}
+
+static enum status pack_operations(struct session *session)
+{
+    const struct arguments *arguments = session->arguments;
+    struct buffer input = {0};
+    const char *reason = "an array of operations is expected";
+    bool given = arguments->positional_count > 0 && strcmp(arguments->positional[0], "-") != 0;
+    enum status status = STATUS_OK;
+    if (given)
+        buffer_append_slice(&input, slice_of_text(arguments->positional[0]));
+    else
+        status = session_read_input(&input);
+    wire_pack_array(&session->params, 2);
+    size_t from = session->params.size;
+    if (status == STATUS_OK &&
+        (json_parse(&session->params, slice_of(input.data, input.size), &reason) != 0 ||
+         !is_array(&session->params, from)))
+        status = session_misused("OPERATIONS", reason);
+    buffer_free(&input);
+    pack_guards(&session->params, arguments);
+    return status;
+}
+
+static enum status print_results(struct session *session, struct cubby_bytes result)
+{
+    struct cubby_bytes results = find(result, "results");
+    struct wire_cursor cursor = wire_cursor_of(session_slice(results));
+    struct slice object;
+    uint32_t count = 0;
+    if (results.data == NULL || wire_read_array(&cursor, &count) != 0)
+        count = 0;
+    for (; count > 0 && wire_read_object(&cursor, WIRE_MAX_DEPTH + 8, &object, NULL) == 0;
+         count--) {
+        session_print_json(session, cubby_data(object.data, object.size));
+        session_print_text(session, "\n");
+    }
+    return session_write(session);
+}
+
+enum status command_batch(struct session *session)
+{
+    struct cubby_bytes result;
+    enum status status = pack_operations(session);
+    if (status == STATUS_OK)
+        status = session_call(session, "batch", &result);
+    if (status != STATUS_OK)
+        return status;
+    if (!session_given(session, OPTION_JSON))
+        return print_results(session, result);
+    session_print_json(session, result);
+    session_print_text(session, "\n");
+    return session_write(session);
+}
+
+enum status command_call(struct session *session)
+{
+    const struct arguments *arguments = session->arguments;
+    const char *reason = "an array is expected";
+    struct cubby_bytes result;
+    if (arguments->positional_count == 1)
+        wire_pack_array(&session->params, 0);
+    else if (json_parse(&session->params, slice_of_text(arguments->positional[1]), &reason) != 0 ||
+             !is_array(&session->params, 0))
+        return session_misused("PARAMS", reason);
+    enum status status = session_call(session, arguments->positional[0], &result);
+    if (status != STATUS_OK)
+        return status;
+    session_print_json(session, result);
+    session_print_text(session, "\n");
+    return session_write(session);
+}
+
+/* ---- ping, hello, stats --------------------------------------------------------------------- */
+
+/* A line for each name, maps inside with their names before a dot: limits.max_key 1024. */
+static void print_map(struct session *session, struct slice map, const char *within)
+{
+    struct wire_cursor cursor = wire_cursor_of(map);
+    struct slice name, value;
+    uint32_t count;
+    if (wire_read_map(&cursor, &count) != 0)
+        return;
+    for (; count > 0; count--) {
+        if (wire_read_str(&cursor, &name) != 0 ||
+            wire_read_object(&cursor, WIRE_MAX_DEPTH, &value, NULL) != 0)
+            return;
+        struct wire_cursor inner = wire_cursor_of(value);
+        char path[64];
+        snprintf(path, sizeof(path), "%s%.*s", within, (int)name.size, (const char *)name.data);
+        if (wire_peek(&inner) == WIRE_MAP && *within == 0) {
+            strncat(path, ".", sizeof(path) - strlen(path) - 1);
+            print_map(session, value, path);
+            continue;
+        }
+        session_print_text(session, path);
+        session_print_text(session, " ");
+        struct slice text;
+        if (wire_read_str(&inner, &text) == 0)
+            session_print_key(session, cubby_data(text.data, text.size));
+        else
+            session_print_json(session, cubby_data(value.data, value.size));
+        session_print_text(session, "\n");
+    }
+}
+
+static enum status print_answer(struct session *session, struct cubby_bytes result)
+{
+    if (session_given(session, OPTION_JSON)) {
+        session_print_json(session, result);
+        session_print_text(session, "\n");
+    } else {
+        print_map(session, session_slice(result), "");
+    }
+    return session_write(session);
+}
+
+enum status command_stats(struct session *session)
+{
+    struct cubby_bytes result;
+    wire_pack_array(&session->params, 0);
+    enum status status = session_call(session, "stats", &result);
+    return status == STATUS_OK ? print_answer(session, result) : status;
+}
+
+enum status command_hello(struct session *session)
+{
+    struct cubby_bytes result;
+    wire_pack_array(&session->params, 1);
+    arguments_pack_options(&session->params, session->arguments);
+    enum status status = session_call(session, "hello", &result);
+    return status == STATUS_OK ? print_answer(session, result) : status;
+}
+
+enum status command_ping(struct session *session)
+{
+    struct cubby_bytes result;
+    wire_pack_array(&session->params, 0);
+    enum status status = session_call(session, "ping", &result);
+    if (status != STATUS_OK)
+        return status;
+    if (session_given(session, OPTION_JSON))
+        session_print_json(session, result);
+    else
+        session_print_text(session, "pong");
+    session_print_text(session, "\n");
+    return session_write(session);
+}

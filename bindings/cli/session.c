@@ -1,0 +1,184 @@
+#include "bindings/cli/session.h"
+
+#include <errno.h>
+
+#include "bindings/cli/json.h"
+
+/* ---- Opening -------------------------------------------------------------------------------- */
+
+/*
+ * The daemon's two ports stand side by side by default: whoever names the one of the requests
+ * means the next one for the broadcast.
+ */
+static bool next_port(const char *endpoint, char *next, size_t room)
+{
+    wire_integer port;
+    const char *colon = strrchr(endpoint, ':');
+    if (strncmp(endpoint, "tcp://", 6) != 0 || arguments_integer(colon + 1, &port) != 0)
+        return false;
+    int size = snprintf(next, room, "%.*s:%d", (int)(colon - endpoint), endpoint, (int)port + 1);
+    return size > 0 && (size_t)size < room;
+}
+
+void session_endpoints(const struct arguments *arguments, struct session_endpoints *endpoints)
+{
+    const struct option_value *given = arguments->options;
+    const char *connect = given[OPTION_CONNECT].text;
+    uint64_t timeout_ms = arguments_number(arguments, OPTION_TIMEOUT, CUBBY_DEFAULT_TIMEOUT_MS);
+    if (connect == NULL)
+        connect = getenv("CUBBY_ENDPOINT");
+    *endpoints = (struct session_endpoints){.options = {.endpoint = connect}};
+    if (given[OPTION_BROADCAST].given)
+        endpoints->options.broadcast = given[OPTION_BROADCAST].text;
+    else if (connect != NULL &&
+             next_port(connect, endpoints->broadcast, sizeof(endpoints->broadcast)))
+        endpoints->options.broadcast = endpoints->broadcast;
+    bool for_ever = timeout_ms == 0 || timeout_ms > INT64_MAX;
+    endpoints->options.timeout_ms = for_ever ? CUBBY_FOREVER : (int64_t)timeout_ms;
+}
+
+enum status session_open(struct session *session, const struct arguments *arguments)
+{
+    struct session_endpoints endpoints;
+    session_endpoints(arguments, &endpoints);
+    *session = (struct session){.arguments = arguments};
+    enum cubby_status status = cubby_open(&session->cubby, &endpoints.options);
+    if (status == CUBBY_OK)
+        return STATUS_OK;
+    if (status == CUBBY_SYSTEM)
+        return session_misused("not an endpoint", endpoints.options.endpoint);
+    fputs("cubby: out of memory\n", stderr);
+    return STATUS_FAILED;
+}
+
+void session_close(struct session *session)
+{
+    cubby_close(&session->cubby);
+    buffer_free(&session->params);
+    buffer_free(&session->out);
+}
+
+bool session_given(const struct session *session, enum option option)
+{
+    return session->arguments->options[option].given;
+}
+
+/* ---- Calling -------------------------------------------------------------------------------- */
+
+enum status session_misused(const char *what, const char *why)
+{
+    fprintf(stderr, "cubby: %s: %s\n", what, why != NULL ? why : "");
+    return STATUS_USAGE;
+}
+
+static void print_detail(const struct cubby_error *error)
+{
+    const struct {
+        unsigned bit;
+        const char *name;
+        uint64_t number;
+    } numbers[] = {
+        {CUBBY_HAS_LIMIT, "limit", error->limit},    {CUBBY_HAS_VERSION, "version", error->version},
+        {CUBBY_HAS_INDEX, "index", error->index},    {CUBBY_HAS_GUARD, "if", error->guard},
+        {CUBBY_HAS_OLDEST, "oldest", error->oldest}, {CUBBY_HAS_SEQ, "seq", error->seq},
+    };
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        if ((error->has & numbers[i].bit) != 0)
+            fprintf(stderr, ", %s %llu", numbers[i].name, (unsigned long long)numbers[i].number);
+    }
+}
+
+enum status session_fail(const struct session *session)
+{
+    const struct cubby_error *error = cubby_last_error(session->cubby);
+    fprintf(stderr, "cubby: %s: %s", error->code, error->message);
+    print_detail(error);
+    fputc('\n', stderr);
+    if (error->status == CUBBY_TIMEOUT)
+        return STATUS_TIMEOUT;
+    if (error->status == CUBBY_MISUSE)
+        return STATUS_USAGE;
+    return error->status >= CUBBY_BAD_REQUEST ? STATUS_REFUSED : STATUS_FAILED;
+}
+
+enum status session_call(struct session *session, const char *method, struct cubby_bytes *result)
+{
+    struct cubby_bytes params = session_bytes(&session->params);
+    if (session->params.failed) {
+        fputs("cubby: out of memory\n", stderr);
+        return STATUS_FAILED;
+    }
+    if (cubby_call(session->cubby, method, params, result, NULL) != CUBBY_OK)
+        return session_fail(session);
+    return STATUS_OK;
+}
+
+/* ---- Input and output ----------------------------------------------------------------------- */
+
+enum status session_write(struct session *session)
+{
+    struct buffer *out = &session->out;
+    bool written = !out->failed && fwrite(out->data, 1, out->size, stdout) == out->size;
+    buffer_clear(out);
+    if (written && fflush(stdout) == 0)
+        return STATUS_OK;
+    fprintf(stderr, "cubby: writing: %s\n", strerror(errno));
+    return STATUS_FAILED;
+}
+
+enum status session_read_input(struct buffer *input)
+{
+    enum { CHUNK = 65536 };
+    size_t size;
+    do {
+        if (!buffer_reserve(input, CHUNK)) {
+            fputs("cubby: out of memory\n", stderr);
+            return STATUS_FAILED;
+        }
+        size = fread(input->data + input->size, 1, CHUNK, stdin);
+        input->size += size;
+    } while (size > 0);
+    if (ferror(stdin) == 0)
+        return STATUS_OK;
+    fprintf(stderr, "cubby: reading standard input: %s\n", strerror(errno));
+    return STATUS_FAILED;
+}
+
+void session_print_text(struct session *session, const char *text)
+{
+    buffer_append(&session->out, text, strlen(text));
+}
+
+void session_print_json(struct session *session, struct cubby_bytes object)
+{
+    if (json_print(&session->out, session_slice(object)) != 0)
+        session_print_text(session, "(malformed)");
+}
+
+void session_print_number(struct session *session, uint64_t number)
+{
+    char text[32];
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)number);
+    session_print_text(session, text);
+}
+
+void session_print_key(struct session *session, struct cubby_bytes key)
+{
+    const uint8_t *bytes = key.data;
+    bool text = wire_is_utf8(session_slice(key));
+    char escape[8];
+    for (size_t i = 0; i < key.size; i++) {
+        if (bytes[i] == '\t')
+            session_print_text(session, "\\t");
+        else if (bytes[i] == '\n')
+            session_print_text(session, "\\n");
+        else if (bytes[i] == '\\')
+            session_print_text(session, "\\\\");
+        else if (bytes[i] >= ' ' && bytes[i] != 127 && (text || bytes[i] < 128))
+            buffer_append(&session->out, &bytes[i], 1);
+        else {
+            snprintf(escape, sizeof(escape), "\\x%02x", bytes[i]);
+            session_print_text(session, escape);
+        }
+    }
+}

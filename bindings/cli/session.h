@@ -1,0 +1,62 @@
+/*
+ * What a command works with: its arguments, a handle to the daemon, and the output, which is
+ * collected in a buffer and written at the end of a command or page.
+ */
+#ifndef BINDINGS_CLI_SESSION_H
+#define BINDINGS_CLI_SESSION_H
+
+#include "bindings/c/cubby.h"
+#include "bindings/cli/arguments.h"
+
+struct session {
+    const struct arguments *arguments;
+    struct cubby *cubby;
+    struct buffer params; /* of the call that is being made */
+    struct buffer out;
+};
+
+enum status session_open(struct session *session, const struct arguments *arguments);
+void session_close(struct session *session);
+
+/* The endpoints that the arguments and the environment name, in a handle's options. */
+struct session_endpoints {
+    char broadcast[256];
+    struct cubby_options options;
+};
+void session_endpoints(const struct arguments *arguments, struct session_endpoints *endpoints);
+
+bool session_given(const struct session *session, enum option option);
+
+/* Calls a method with session->params. On failure says so on standard error. */
+enum status session_call(struct session *session, const char *method, struct cubby_bytes *result);
+
+/* Says what the handle's last failure is and returns the exit status for it. */
+enum status session_fail(const struct session *session);
+
+/* Says what is wrong with the usage; returns STATUS_USAGE. */
+enum status session_misused(const char *what, const char *why);
+
+/* Writes and empties session->out. */
+enum status session_write(struct session *session);
+
+/* All of standard input. */
+enum status session_read_input(struct buffer *input);
+
+void session_print_text(struct session *session, const char *text);
+void session_print_json(struct session *session, struct cubby_bytes object);
+void session_print_number(struct session *session, uint64_t number);
+
+/* A key as text: \t \n \\, and \xNN for other control characters and what is not UTF-8. */
+void session_print_key(struct session *session, struct cubby_bytes key);
+
+static inline struct slice session_slice(struct cubby_bytes bytes)
+{
+    return slice_of(bytes.data, bytes.size);
+}
+
+static inline struct cubby_bytes session_bytes(const struct buffer *buffer)
+{
+    return cubby_data(buffer->data, buffer->size);
+}
+
+#endif
