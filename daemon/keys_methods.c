@@ -337,24 +337,68 @@ static enum wire_code check_size(struct call *call, size_t start)
     return WIRE_OK;
 }
 
-static enum wire_code run_operations(struct call *call)
+/* Operations that were decoded ahead, so that what they look for can be loaded together. */
+struct window {
+    struct wire_cursor operations; /* behind them */
+    unsigned count;
+    enum wire_method methods[STORE_MAX_PREFETCH];
+    struct wire_args args[STORE_MAX_PREFETCH];
+    enum wire_code code; /* of what comes behind them, where that cannot be decoded */
+    struct wire_error error;
+};
+
+/* Decodes up to `left` operations. */
+static void fill_window(struct call *call, struct window *window, uint32_t left)
 {
-    struct wire_cursor operations = call->args->operations;
-    struct wire_args args;
+    struct slice keys[STORE_MAX_PREFETCH];
+    unsigned key_count = 0;
+    window->count = 0;
+    window->code = WIRE_OK;
+    while (window->count < STORE_MAX_PREFETCH && window->count < left) {
+        struct wire_args *args = &window->args[window->count];
+        window->code = wire_next_operation(&window->operations, &window->methods[window->count],
+                                           args, &window->error);
+        if (window->code != WIRE_OK)
+            break;
+        window->count++;
+        if (args->key.size > 0)
+            keys[key_count++] = args->key;
+    }
+    service_prefetch(call->service, keys, key_count);
+}
+
+/* Runs the window's operations; `done` counts them. The error is of the operation *done. */
+static enum wire_code run_window(struct call *call, struct window *window, size_t start,
+                                 uint32_t *done)
+{
     struct call operation = *call;
-    size_t start = call->out->size;
-    operation.args = &args;
-    for (uint32_t i = 0; i < call->args->operation_count; i++) {
-        enum wire_method method;
-        enum wire_code code = wire_next_operation(&operations, &method, &args, call->error);
-        if (code == WIRE_OK)
-            code = method_run(&operation, method);
+    for (unsigned i = 0; i < window->count; i++, ++*done) {
+        operation.args = &window->args[i];
+        enum wire_code code = method_run(&operation, window->methods[i]);
         if (code == WIRE_OK)
             code = check_size(call, start);
+        if (code != WIRE_OK)
+            return code;
+    }
+    if (window->code != WIRE_OK)
+        *call->error = window->error;
+    return window->code;
+}
+
+static enum wire_code run_operations(struct call *call)
+{
+    struct window window;
+    uint32_t all = call->args->operation_count;
+    size_t start = call->out->size;
+    uint32_t done = 0;
+    window.operations = call->args->operations;
+    while (done < all) {
+        fill_window(call, &window, all - done);
+        enum wire_code code = run_window(call, &window, start, &done);
         if (code == WIRE_OK)
             continue;
         call->error->has |= WIRE_DETAIL_INDEX;
-        call->error->index = i;
+        call->error->index = done;
         return code;
     }
     return WIRE_OK;

@@ -10,15 +10,22 @@
 #include "daemon/service.h"
 #include "daemon/sockets.h"
 
-/* A request that was carried out, and its reply where it has one. */
+/* A request of this turn, and its reply where it has one. */
 struct exchange {
-    zmq_msg_t peer;              /* routing id */
-    bool empty_frame;            /* before the payload, as REQ sends it and wants it back */
-    bool answered;               /* not a notification */
-    struct wire_request request; /* of it: answer and msgid */
-    size_t offset;               /* of the reply in server->replies */
+    zmq_msg_t peer;   /* routing id */
+    bool empty_frame; /* before the payload, as REQ sends it and wants it back */
+    enum wire_answer answer;
+    uint64_t msgid;
+    size_t offset; /* of the reply in server->replies */
     size_t size;
     uint64_t seq; /* newest as of the reply; the changes up to it leave right behind */
+};
+
+/* A request that was read and is not yet carried out. */
+struct arrival {
+    zmq_msg_t payload;
+    bool executable;
+    struct wire_request request;
 };
 
 struct server {
@@ -42,6 +49,7 @@ struct server {
 
     struct exchange *exchanges; /* of this turn */
     size_t count;
+    struct arrival *arrivals; /* SERVER_WINDOW of them */
     struct buffer replies;
 
     char listening[SOCKETS_MAX_ENDPOINTS_TEXT];
@@ -125,7 +133,8 @@ struct server *server_new(const struct config *config, struct store *store,
     server->service.engine = config->engine;
     server->service.durability = config_durability_name(config->durability);
     server->exchanges = calloc(TURN_MAX_REQUESTS, sizeof *server->exchanges);
-    if (server->exchanges == NULL)
+    server->arrivals = calloc(SERVER_WINDOW, sizeof *server->arrivals);
+    if (server->exchanges == NULL || server->arrivals == NULL)
         snprintf(error, SERVER_MAX_ERROR, "out of memory");
     else if (open_sockets(server, error) == 0) {
         server->broadcast = broadcast_new(server->publish, store, &server->counters);
@@ -157,6 +166,7 @@ void server_free(struct server **pointer)
         zmq_ctx_term(server->zmq);
     buffer_free(&server->replies);
     free(server->exchanges);
+    free(server->arrivals);
     free(server);
     *pointer = NULL;
 }
@@ -182,41 +192,82 @@ static int receive(struct server *server, zmq_msg_t *peer, zmq_msg_t *payload, b
     return 0;
 }
 
-static void refuse_frames(struct server *server, struct exchange *exchange)
+static void refuse_frames(struct server *server, struct arrival *arrival)
 {
-    exchange->request.answer = WIRE_ANSWER_NIL;
+    arrival->executable = false;
+    arrival->request.answer = WIRE_ANSWER_NIL;
     server->counters.requests++;
-    service_refuse(&server->service, &exchange->request, WIRE_BAD_REQUEST,
+    service_refuse(&server->service, &arrival->request, WIRE_BAD_REQUEST,
                    "a request is one frame, or an empty one and one", &server->replies);
 }
 
-static bool take_request(struct server *server, uint64_t time_ms)
+/* Takes one message, if any is waiting, and answers it at once where it is no good request. */
+static bool take_request(struct server *server, struct exchange *exchange, struct arrival *arrival)
 {
-    struct exchange *exchange = &server->exchanges[server->count];
-    zmq_msg_t payload;
     bool well_framed;
+    zmq_msg_t *payload = &arrival->payload;
     zmq_msg_init(&exchange->peer);
-    zmq_msg_init(&payload);
-    if (receive(server, &exchange->peer, &payload, &exchange->empty_frame, &well_framed) != 0)
+    zmq_msg_init(payload);
+    if (receive(server, &exchange->peer, payload, &exchange->empty_frame, &well_framed) != 0)
         return false;
     exchange->offset = server->replies.size;
     if (well_framed)
-        service_handle(&server->service, slice_of(zmq_msg_data(&payload), zmq_msg_size(&payload)),
-                       time_ms, &server->replies, &exchange->request);
+        arrival->executable =
+            service_read(&server->service, slice_of(zmq_msg_data(payload), zmq_msg_size(payload)),
+                         &server->replies, &arrival->request);
     else
-        refuse_frames(server, exchange);
-    exchange->answered = exchange->request.answer != WIRE_ANSWER_NONE;
+        refuse_frames(server, arrival);
+    exchange->answer = arrival->request.answer;
+    exchange->msgid = arrival->request.msgid;
     exchange->size = server->replies.size - exchange->offset;
-    exchange->seq = store_seq(server->store);
-    server->count++;
-    zmq_msg_close(&payload);
     return true;
+}
+
+static void carry_out(struct server *server, struct exchange *exchange, struct arrival *arrival,
+                      uint64_t time_ms)
+{
+    if (arrival->executable) {
+        exchange->offset = server->replies.size;
+        service_execute(&server->service, &arrival->request, time_ms, &server->replies);
+        exchange->size = server->replies.size - exchange->offset;
+    }
+    exchange->seq = store_seq(server->store);
+    zmq_msg_close(&arrival->payload);
+}
+
+static void prefetch(struct server *server, size_t taken)
+{
+    struct slice keys[SERVER_WINDOW];
+    unsigned count = 0;
+    for (size_t i = 0; i < taken; i++)
+        if (server->arrivals[i].executable && server->arrivals[i].request.args.key.size > 0)
+            keys[count++] = server->arrivals[i].request.args.key;
+    service_prefetch(&server->service, keys, count);
+}
+
+/*
+ * A few requests are read before the first is carried out: what they look for is then loaded from
+ * memory at the same time, which takes about as long as for one of them.
+ */
+static size_t drain_window(struct server *server, uint64_t time_ms)
+{
+    struct exchange *exchanges = server->exchanges + server->count;
+    size_t taken = 0;
+    while (taken < SERVER_WINDOW &&
+           take_request(server, &exchanges[taken], &server->arrivals[taken]))
+        taken++;
+    prefetch(server, taken);
+    for (size_t i = 0; i < taken; i++)
+        carry_out(server, &exchanges[i], &server->arrivals[i], time_ms);
+    server->count += taken;
+    return taken;
 }
 
 static void drain(struct server *server, uint64_t time_ms)
 {
-    while (server->count < TURN_MAX_REQUESTS && server->replies.size < TURN_MAX_BYTES &&
-           store_pending(server->store) < TURN_MAX_BYTES && take_request(server, time_ms))
+    while (server->count + SERVER_WINDOW <= TURN_MAX_REQUESTS &&
+           server->replies.size < TURN_MAX_BYTES && store_pending(server->store) < TURN_MAX_BYTES &&
+           drain_window(server, time_ms) == SERVER_WINDOW)
         continue;
 }
 
@@ -231,8 +282,9 @@ static void fail_turn(struct server *server, enum wire_code code, const char *me
     buffer_clear(&server->replies);
     for (size_t i = 0; i < server->count; i++) {
         struct exchange *exchange = &server->exchanges[i];
+        struct wire_request request = {.answer = exchange->answer, .msgid = exchange->msgid};
         exchange->offset = server->replies.size;
-        service_refuse(&server->service, &exchange->request, code, message, &server->replies);
+        service_refuse(&server->service, &request, code, message, &server->replies);
         exchange->size = server->replies.size - exchange->offset;
         exchange->seq = store_seq(server->store);
     }
@@ -286,7 +338,7 @@ static void flush(struct server *server)
     for (size_t i = 0; i < server->count; i++) {
         struct exchange *exchange = &server->exchanges[i];
         uint64_t seq = exchange->seq;
-        if (exchange->answered)
+        if (exchange->answer != WIRE_ANSWER_NONE)
             send_reply(server, exchange);
         else
             zmq_msg_close(&exchange->peer);

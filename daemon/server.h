@@ -16,6 +16,7 @@
 
 enum {
     TURN_MAX_REQUESTS = 1024,
+    SERVER_WINDOW = STORE_MAX_PREFETCH, /* requests read before the first is carried out */
     TURN_MAX_BYTES = 8 << 20,   /* of replies, and of the log, before a turn takes no more */
     TURN_MAX_EXPIRIES = 4,      /* expiry transactions that one turn makes */
     SERVER_RECEIVE_HWM = 1000,  /* requests of a peer that wait in libzmq */

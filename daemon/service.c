@@ -107,24 +107,36 @@ static void take_back(struct buffer *out, size_t start)
     out->failed = false;
 }
 
-void service_handle(struct service *service, struct slice payload, uint64_t now_ms,
-                    struct buffer *out, struct wire_request *request)
+bool service_read(struct service *service, struct slice payload, struct buffer *out,
+                  struct wire_request *request)
+{
+    struct wire_error error;
+    service->counters->requests++;
+    if (wire_decode_request(payload, request, &error) == WIRE_OK)
+        return true;
+    service->counters->errors++;
+    wire_pack_error_reply(out, request, &error);
+    return false;
+}
+
+void service_execute(struct service *service, const struct wire_request *request, uint64_t now_ms,
+                     struct buffer *out)
 {
     struct wire_error error;
     size_t start = out->size;
-    service->counters->requests++;
-    enum wire_code code = wire_decode_request(payload, request, &error);
-    if (code == WIRE_OK) {
-        wire_pack_reply(out, request->msgid);
-        code = execute(service, request, now_ms, out, &error);
-    }
-    if (code != WIRE_OK) {
+    wire_pack_reply(out, request->msgid);
+    if (execute(service, request, now_ms, out, &error) != WIRE_OK) {
         service->counters->errors++;
         take_back(out, start);
         wire_pack_error_reply(out, request, &error);
     } else if (request->answer == WIRE_ANSWER_NONE) {
         take_back(out, start);
     }
+}
+
+void service_prefetch(struct service *service, const struct slice *keys, unsigned count)
+{
+    store_prefetch(service->store, STORE_KEYS, keys, count);
 }
 
 void service_refuse(struct service *service, const struct wire_request *request,

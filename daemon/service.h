@@ -3,8 +3,9 @@
  * transaction of its own, and appends the encoded reply to a buffer. It knows no sockets, no
  * clock and no turns, so that a test can drive it with bytes and a time.
  *
- *     service_handle(&service, payload, now_ms, &replies, &request);
- *        wire_decode_request  ->  store_begin  ->  the method  ->  store_end  ->  reply
+ *     service_read(&service, payload, &replies, &request)        wire_decode_request
+ *     service_execute(&service, &request, now_ms, &replies)      store_begin, the method,
+ *                                                                store_end, the reply
  *
  * Nothing that it appends may leave before store_commit.
  */
@@ -42,13 +43,22 @@ struct service {
 void service_init(struct service *service, struct store *store, struct counters *counters);
 
 /*
- * Carries out one request and appends its reply to `out`: one message, or nothing where the request
- * is a notification. `request` is filled as wire_decode_request does it, for whoever must answer
- * otherwise after all (service_refuse). Where memory is out the reply is `storage_full`; if not
- * even that fits, out->failed is set.
+ * Reads one request into `request`. False where there is nothing to carry out: its error reply is
+ * in `out`. `request->answer` is set in every case.
  */
-void service_handle(struct service *service, struct slice payload, uint64_t now_ms,
-                    struct buffer *out, struct wire_request *request);
+bool service_read(struct service *service, struct slice payload, struct buffer *out,
+                  struct wire_request *request);
+
+/*
+ * Carries out a request, whose payload is still there, and appends its reply to `out`: one
+ * message, or nothing where the request is a notification. Where memory is out the reply is
+ * `storage_full`; if not even that fits, out->failed is set.
+ */
+void service_execute(struct service *service, const struct wire_request *request, uint64_t now_ms,
+                     struct buffer *out);
+
+/* A hint that these keys, STORE_MAX_PREFETCH at most, are in the requests that come next. */
+void service_prefetch(struct service *service, const struct slice *keys, unsigned count);
 
 /* Appends an error reply to `request`: for turns that could not be committed, and bad frames. */
 void service_refuse(struct service *service, const struct wire_request *request,

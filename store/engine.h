@@ -27,6 +27,7 @@
 
 enum {
     ENGINE_TABLES = 12,
+    ENGINE_MAX_PREFETCH = 16,
     ENGINE_MAX_KEY = 2048, /* an index entry: a key of the protocol and what is before it */
     ENGINE_MAX_VALUE = (1 << 20) + 1024, /* a value of the protocol and what is kept with it */
 };
@@ -67,6 +68,13 @@ struct engine_methods {
 
     /* STORE_NOT_FOUND where the key is absent. */
     int (*get)(struct engine *engine, unsigned table, struct slice key, struct slice *value);
+
+    /*
+     * A hint that these keys (ENGINE_MAX_PREFETCH at most, none empty) will be looked for next:
+     * may bring what they are nearer, changes nothing. NULL where an engine has no use for it.
+     */
+    void (*prefetch)(struct engine *engine, unsigned table, const struct slice *keys,
+                     unsigned count);
 
     /* Adds or replaces. Key and value are copied, and may be views from this engine. */
     int (*put)(struct engine *engine, unsigned table, struct slice key, struct slice value);

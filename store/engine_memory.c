@@ -102,6 +102,12 @@ static int memory_get(struct engine *engine, unsigned table, struct slice key, s
     return STORE_OK;
 }
 
+static void memory_prefetch(struct engine *engine, unsigned table, const struct slice *keys,
+                            unsigned count)
+{
+    tree_prefetch(&memory_of(engine)->trees[table], keys, count);
+}
+
 /* The finger's own copy of the key goes on: the given one may be in a page that is freed. */
 static int memory_put(struct engine *engine, unsigned table, struct slice key, struct slice value)
 {
@@ -256,6 +262,7 @@ const struct engine_methods engine_memory = {
     .open = memory_open,
     .close = memory_close,
     .get = memory_get,
+    .prefetch = memory_prefetch,
     .put = memory_put,
     .delete = memory_delete,
     .count = memory_count,

@@ -68,6 +68,15 @@ static inline size_t page_payload_size(size_t value_size)
 unsigned page_find(const struct page *page, struct slice key, bool *found);
 unsigned page_find_child(const struct page *page, struct slice key);
 
+/*
+ * Hints to the processor, which then loads while we do something else: what a search of the page
+ * looks at first; the entry that a search for the key will find, once that is there; the child at
+ * `index`.
+ */
+void page_prefetch(const struct page *page);
+void page_prefetch_entry(const struct page *page, struct slice key);
+void page_prefetch_child(const struct page *page, unsigned index);
+
 /* Writes the key (at most ENGINE_MAX_KEY bytes) and returns its size. */
 size_t page_key(const struct page *page, unsigned index, uint8_t *key);
 

@@ -17,6 +17,29 @@ bool tree_find(const struct tree *tree, struct slice key, struct tree_path *path
     return found;
 }
 
+/* All leaves are at the same depth. */
+void tree_prefetch(const struct tree *tree, const struct slice *keys, unsigned count)
+{
+    const struct page *page[TREE_MAX_PREFETCH];
+    unsigned index[TREE_MAX_PREFETCH];
+    if (tree->root == NULL || count == 0)
+        return;
+    for (unsigned i = 0; i < count; i++)
+        page[i] = tree->root;
+    while (page[0]->inner) {
+        for (unsigned i = 0; i < count; i++) {
+            index[i] = page_find_child(page[i], keys[i]);
+            page_prefetch_child(page[i], index[i]);
+        }
+        for (unsigned i = 0; i < count; i++) {
+            page[i] = page_child(page[i], index[i]).page;
+            page_prefetch(page[i]);
+        }
+    }
+    for (unsigned i = 0; i < count; i++)
+        page_prefetch_entry(page[i], keys[i]);
+}
+
 /* Goes down from the page to its first entry, or behind its last. */
 static void descend(struct tree_path *path, struct page *page, bool last)
 {
@@ -293,12 +316,11 @@ static void put_row(struct edit *edit, struct page *page)
 {
     const struct row *row = edit->row;
     unsigned at = edit->first;
-    for (unsigned i = 0; i < row->count; i++, at++) {
+    for (unsigned i = 0; i < row->count && i < edit->span; i++)
+        page_set_child(page, at++, row->child[i]);
+    for (unsigned i = edit->span; i < row->count; i++) {
         struct page_entry entry = row_entry(row, i);
-        if (i < edit->span)
-            page_set_child(page, at, row->child[i]);
-        else
-            page_insert(page, at, &entry);
+        page_insert(page, at++, &entry);
     }
     for (unsigned i = row->count; i < edit->span; i++)
         page_remove(page, at);

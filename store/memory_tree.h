@@ -11,6 +11,8 @@
 
 #include "store/memory_page.h"
 
+enum { TREE_MAX_PREFETCH = ENGINE_MAX_PREFETCH };
+
 enum { TREE_MAX_DEPTH = 32 }; /* never reached: pages that are not small have PAGE_MIN_FANOUT / 2 */
 
 struct tree {
@@ -33,6 +35,13 @@ struct tree_path {
  * entry. Returns whether it is there.
  */
 bool tree_find(const struct tree *tree, struct slice key, struct tree_path *path);
+
+/*
+ * A hint that these keys (TREE_MAX_PREFETCH at most) will be looked for next. They are followed
+ * down level by level, all together, so that the processor waits for them all at once and not for
+ * each in turn.
+ */
+void tree_prefetch(const struct tree *tree, const struct slice *keys, unsigned count);
 
 /* Goes behind the last entry. */
 void tree_find_end(const struct tree *tree, struct tree_path *path);

@@ -368,6 +368,15 @@ int store_get(struct store *store, enum store_table table, struct slice key, str
     return store->engine->methods->get(store->engine, table, key, value);
 }
 
+_Static_assert((int)STORE_MAX_PREFETCH == (int)ENGINE_MAX_PREFETCH, "handed on as they are");
+
+void store_prefetch(struct store *store, enum store_table table, const struct slice *keys,
+                    unsigned count)
+{
+    if (store->engine->methods->prefetch != NULL && count > 1)
+        store->engine->methods->prefetch(store->engine, table, keys, count);
+}
+
 /*
  * What a put and a delete have in common before the engine is touched: space, the undo entry, the
  * operation in the record. `stored` is the value there. On failure nothing has happened.

@@ -44,6 +44,8 @@ enum store_change {
     STORE_CHANGES
 };
 
+enum { STORE_MAX_PREFETCH = 16 };
+
 enum store_durability { STORE_ALWAYS, STORE_INTERVAL, STORE_NONE };
 
 /* Called during a start that takes long: bytes of log replayed, and in all. */
@@ -110,6 +112,10 @@ uint32_t store_change_count(const struct store *store);
 
 /* STORE_NOT_FOUND where absent. Outside a transaction too. */
 int store_get(struct store *store, enum store_table table, struct slice key, struct slice *value);
+
+/* A hint that these keys, STORE_MAX_PREFETCH at most, will be looked for next. None is empty. */
+void store_prefetch(struct store *store, enum store_table table, const struct slice *keys,
+                    unsigned count);
 
 /*
  * Inside a transaction. STORE_FULL: the limit of disk or memory is reached; store_delete may use

@@ -181,8 +181,8 @@ void fixture_send(struct fixture *fixture, uint64_t msgid, const char *method, c
     struct wire_request request;
     wire_pack_request(&payload, msgid, method);
     pack_text(&payload, params);
-    service_handle(&fixture->service, buffer_slice(&payload, 0), fixture->now_ms, &fixture->replies,
-                   &request);
+    if (service_read(&fixture->service, buffer_slice(&payload, 0), &fixture->replies, &request))
+        service_execute(&fixture->service, &request, fixture->now_ms, &fixture->replies);
     buffer_free(&payload);
 }
 
