@@ -14,7 +14,8 @@ static struct config config;
 static enum config_result read_words(const char *words)
 {
     static char copy[1024];
-    char *argv[MAX_ARGUMENTS + 1] = {"cubbyd"};
+    static char program[] = "cubbyd";
+    char *argv[MAX_ARGUMENTS + 1] = {program};
     int argc = 1;
     snprintf(copy, sizeof copy, "%s", words);
     for (char *word = strtok(copy, " "); word != NULL && argc < MAX_ARGUMENTS;
