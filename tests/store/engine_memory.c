@@ -94,7 +94,7 @@ static double heap_size(void)
 static bool heap_size_works(void)
 {
     double before = heap_size();
-    void *volatile block = malloc(1000);
+    void *volatile block = malloc(1 << 22); /* too large to come out of a cache */
     bool works = heap_size() > before;
     free(block);
     return works;
