@@ -495,6 +495,8 @@ class Subscriber:
     """A SUB socket on the broadcast. With a prefix it takes `k` + prefix; "w" and "h" come too
     unless `topics` says exactly what is wanted."""
 
+    _numbers = itertools.count(1)
+
     def __init__(self, daemon, prefix=b"", topics=None, endpoint=None, **sockopts):
         self.daemon = daemon
         self.socket = zmq.Context.instance().socket(zmq.SUB)
@@ -504,6 +506,7 @@ class Subscriber:
             self.socket.setsockopt(getattr(zmq, name), value)
         for topic in [b"w", b"h", b"k" + prefix] if topics is None else topics:
             self.socket.subscribe(topic)
+        self.marker = f"\0heard/{next(self._numbers)}"
         self.socket.connect(endpoint or daemon.broadcast)
 
     def __enter__(self):
@@ -523,9 +526,25 @@ class Subscriber:
         return topic, unpack(payload)
 
     def welcome(self):
-        """Waits until the connection stands and its subscriptions hold."""
+        """Waits until the connection stands and its subscriptions hold: `w` says the former; a
+        change of a key that is subscribed to last, and then written until it is heard, the latter.
+        """
         topic, payload = self.receive()
         assert (topic, payload) == (b"w", None), (topic, payload)
+        marker_topic = b"k" + self.marker.encode()
+        self.socket.subscribe(marker_topic)
+        with Client(self.daemon) as client:
+            written = heard = 0
+            while heard == 0 or heard != written:
+                if heard == 0:
+                    written += 1
+                    client.call("put", self.marker, written)
+                while self.socket.poll(20):
+                    topic, payload = self.receive()
+                    if topic == marker_topic:
+                        heard = payload[2][2][5]
+                        break
+        self.socket.unsubscribe(marker_topic)
         return self
 
     def messages(self, first_letter):

@@ -107,8 +107,8 @@ class Endpoints(unittest.TestCase):
             self.assert_serves(daemon)
             with Client(daemon, endpoint=daemon.requests[0]) as writer, \
                     Client(daemon, endpoint=daemon.requests[1]) as reader, \
-                    Subscriber(daemon, endpoint=daemon.broadcasts[0]) as one, \
-                    Subscriber(daemon, endpoint=daemon.broadcasts[1]) as other:
+                    Subscriber(daemon, b"key", endpoint=daemon.broadcasts[0]) as one, \
+                    Subscriber(daemon, b"key", endpoint=daemon.broadcasts[1]) as other:
                 one.welcome()
                 other.welcome()
                 writer.call("put", "key", 1)
