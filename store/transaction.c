@@ -224,13 +224,13 @@ int transaction_add(struct transaction *transaction, struct buffer *body, size_t
                     unsigned table, enum operation_action action, struct slice key,
                     struct slice head, struct slice value, struct slice *stored)
 {
-    struct slice before = buffer_slice(body, start);
     int64_t first = NOT_FOUND;
     if (grow_places(transaction) != 0 ||
-        !buffer_reserve(body, operation_size(key, head.size + value.size)) ||
-        (transaction->count > SEARCH_PLACES && index_changes(transaction, before) != 0))
+        !buffer_reserve(body, operation_size(key, head.size + value.size)))
         return STORE_NO_MEMORY;
-    before = buffer_slice(body, start);
+    struct slice before = buffer_slice(body, start); /* which buffer_reserve may have moved */
+    if (transaction->count > SEARCH_PLACES && index_changes(transaction, before) != 0)
+        return STORE_NO_MEMORY;
     if (table == STORE_KEYS && transaction->count > 0)
         first = find_change(transaction, before, key);
     uint32_t index = transaction->count++;
