@@ -807,6 +807,24 @@ CONTRACT(snapshots_may_be_released_in_any_order)
         release_in_order(engines[*row], n);
 }
 
+CONTRACT(a_prefetch_of_keys_there_or_not_changes_nothing)
+{
+    struct check *check = check_open(engines[*row], SHAPE_LONG_PREFIX);
+    static uint8_t buffers[ENGINE_MAX_PREFETCH][ENGINE_MAX_KEY];
+    struct slice keys[ENGINE_MAX_PREFETCH];
+    for (unsigned step = 0; check->methods->prefetch != NULL && step < 5000; step++) {
+        unsigned count = (unsigned)random_below(&check->random, ENGINE_MAX_PREFETCH + 1);
+        for (unsigned i = 0; i < count; i++) {
+            buffers[i][0] = 'p';
+            keys[i] = random_key(&check->random, check->shape, buffers[i]);
+            keys[i].size += keys[i].size == 0;
+        }
+        check->methods->prefetch(check->engine, CHECK_TABLE, keys, count);
+        check_put(check);
+    }
+    check_close(check);
+}
+
 CONTRACT(memory_grows_with_what_is_kept_and_comes_back)
 {
     struct engine *engine = open_engine(engines[*row], NULL);
