@@ -1,6 +1,5 @@
 #include "bindings/cli/workload.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
