@@ -60,7 +60,8 @@ void *sockets_new_requests(void *zmq_context)
         return NULL;
     if (set_common(socket, WIRE_MAX_MESSAGE) != 0 ||
         set_int(socket, ZMQ_SNDHWM, SERVER_SEND_HWM) != 0 ||
-        set_int(socket, ZMQ_ROUTER_MANDATORY, 1) != 0)
+        set_int(socket, ZMQ_ROUTER_MANDATORY, 1) != 0 ||
+        set_int(socket, ZMQ_ROUTER_HANDOVER, 1) != 0)
         return close_failed(socket);
     return socket;
 }

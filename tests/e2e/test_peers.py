@@ -86,14 +86,19 @@ class Requests(DaemonCase):
             with Client(self.daemon, ROUTING_ID=identity) as client:
                 self.assertIs(client.call("ping"), True)
 
-    def test_two_peers_with_one_routing_id_do_not_get_each_others_replies(self):
-        with Client(self.daemon, ROUTING_ID=b"twin") as first:
+    def test_a_peer_that_comes_back_at_once_with_its_routing_id_is_served(self):
+        for _ in range(100):
+            with Client(self.daemon, ROUTING_ID=b"again") as client:
+                self.assertIs(client.call("ping"), True)
+
+    def test_the_newest_connection_has_the_routing_id(self):
+        with Client(self.daemon, ROUTING_ID=b"twin", RECONNECT_IVL=-1) as first:
             self.assertIs(first.call("ping"), True)
             with Client(self.daemon, ROUTING_ID=b"twin") as second:
-                second.send_request(77, "ping")
                 for _ in range(20):
-                    self.assertIs(first.call("ping"), True)
-                self.assert_serves()
+                    self.assertIs(second.call("ping"), True)
+                self.assertFalse(first.socket.poll(0), "a reply to somebody else")
+            self.assert_serves()
 
     def test_many_peers_come_and_go(self):
         for _ in range(300 if not LONG else 3000):
