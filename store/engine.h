@@ -76,7 +76,10 @@ struct engine_methods {
     void (*prefetch)(struct engine *engine, unsigned table, const struct slice *keys,
                      unsigned count);
 
-    /* Adds or replaces. Key and value are copied, and may be views from this engine. */
+    /*
+     * Adds or replaces. Key and value are copied, and may be views from this engine.
+     * STORE_INVALID where one is over its limit; get and delete do not find such a key.
+     */
     int (*put)(struct engine *engine, unsigned table, struct slice key, struct slice value);
 
     /* STORE_NOT_FOUND where the key is absent. */
