@@ -6,7 +6,7 @@
  * An entry as it is stored, little endian:
  *
  *     1 byte    0 (4 bits: format) | has expiry (1 bit) | size of the version - 1 (3 bits)
- *     1 to 8    version
+ *     4 to 8    version: so that an entry that is written again keeps its size
  *     8         expires_at in ms, where it has one
  *     rest      value
  *
@@ -20,6 +20,7 @@ enum {
     ENTRY_HAS_EXPIRY = 0x08,
     ENTRY_FORMAT = 0xf0,
     EXPIRY_SIZE = 8,
+    MIN_VERSION_SIZE = 4,
     MAX_HEAD = 1 + 8 + EXPIRY_SIZE,
 };
 
@@ -37,14 +38,15 @@ static uint64_t read_number(const uint8_t *at, unsigned size)
     return number;
 }
 
-static unsigned bytes_of(uint64_t number)
+static unsigned version_size_of(uint64_t version)
 {
-    return number == 0 ? 1 : (unsigned)(71 - __builtin_clzll(number)) / 8;
+    unsigned size = (unsigned)(71 - __builtin_clzll(version | 1)) / 8;
+    return size < MIN_VERSION_SIZE ? MIN_VERSION_SIZE : size;
 }
 
 static struct slice encode_head(uint8_t *head, uint64_t version, uint64_t expires_at_ms)
 {
-    unsigned size = bytes_of(version);
+    unsigned size = version_size_of(version);
     head[0] = (uint8_t)((size - 1) | (expires_at_ms != 0 ? ENTRY_HAS_EXPIRY : 0));
     write_number(head + 1, version, size);
     if (expires_at_ms == 0)
