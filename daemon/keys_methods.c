@@ -45,6 +45,14 @@ static enum wire_code check_conditions(struct call *call, const struct keys_entr
     return WIRE_CONFLICT;
 }
 
+/* The entry of a call that has conditions, once these hold. */
+static enum wire_code find_to_write(struct call *call, struct keys_entry *entry,
+                                    const struct keys_entry **found)
+{
+    enum wire_code code = find(call, entry, found);
+    return code == WIRE_OK ? check_conditions(call, *found) : code;
+}
+
 static enum wire_code store_result(struct call *call, int rc)
 {
     return rc == 0 ? WIRE_OK : method_store_error(call->error, rc);
@@ -74,9 +82,7 @@ enum wire_code method_put(struct call *call)
     const struct wire_args *args = call->args;
     struct keys_entry entry;
     const struct keys_entry *found;
-    enum wire_code code = find(call, &entry, &found);
-    if (code == WIRE_OK)
-        code = check_conditions(call, found);
+    enum wire_code code = find_to_write(call, &entry, &found);
     if (code != WIRE_OK)
         return code;
     uint64_t expires_at_ms = expiry(call, found);
@@ -93,9 +99,7 @@ enum wire_code method_delete(struct call *call)
 {
     struct keys_entry entry;
     const struct keys_entry *found;
-    enum wire_code code = find(call, &entry, &found);
-    if (code == WIRE_OK)
-        code = check_conditions(call, found);
+    enum wire_code code = find_to_write(call, &entry, &found);
     if (code != WIRE_OK)
         return code;
     if (call->args->previous)
@@ -135,9 +139,7 @@ enum wire_code method_increment(struct call *call)
     struct keys_entry entry;
     const struct keys_entry *found;
     wire_integer sum;
-    enum wire_code code = find(call, &entry, &found);
-    if (code == WIRE_OK)
-        code = check_conditions(call, found);
+    enum wire_code code = find_to_write(call, &entry, &found);
     if (code == WIRE_OK)
         code = add(call, found, &sum);
     if (code != WIRE_OK)
