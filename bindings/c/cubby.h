@@ -436,8 +436,9 @@ CUBBY_API uint64_t cubby_batch_seq(const struct cubby_batch *batch);
 
 /*
  * Reading encoded results, of operations in a batch and of asynchronous requests: CUBBY_OK, or
- * CUBBY_PROTOCOL where the result is not of that method. Views point into `result`; a page and
- * a page of changes are copies, to be freed, and may be CUBBY_NO_MEMORY.
+ * CUBBY_PROTOCOL where the result is not of that method; the out parameter is not NULL here, and
+ * may have been written to in either case. Views point into `result`; a page and a page of
+ * changes are copies, to be freed, and may be CUBBY_NO_MEMORY.
  */
 CUBBY_API enum cubby_status cubby_read_value(struct cubby_bytes result, struct cubby_value *value);
 CUBBY_API enum cubby_status cubby_read_written(struct cubby_bytes result,

@@ -135,7 +135,7 @@ static void ask_changes(struct cubby_subscription *subscription)
     struct cubby_changes_options options = {
         .since = subscription->done,
         .prefix = bytes_of_slice(prefix_of(subscription)),
-        .epoch = bytes_of_slice(buffer_slice(&subscription->epoch, 0)),
+        .epoch = cubby_data(subscription->epoch.data, subscription->epoch.size),
     };
     request_begin(cubby, "changes");
     params_changes(&cubby->out, &options);
@@ -207,7 +207,7 @@ static void on_changes(void *context, const struct cubby_reply *reply)
 
 static bool same_epoch(const struct cubby_subscription *subscription, struct slice epoch)
 {
-    return slice_equal(buffer_slice(&subscription->epoch, 0), epoch);
+    return slice_equal(slice_of(subscription->epoch.data, subscription->epoch.size), epoch);
 }
 
 /* Whether the place that the subscription has is one of the daemon's history. */
@@ -556,7 +556,7 @@ void cubby_unsubscribe(struct cubby_subscription **subscription)
 struct cubby_position cubby_subscription_position(const struct cubby_subscription *subscription)
 {
     return (struct cubby_position){
-        .epoch = bytes_of_slice(buffer_slice(&subscription->epoch, 0)),
+        .epoch = cubby_data(subscription->epoch.data, subscription->epoch.size),
         .seq = subscription->done,
         .live = subscription->state == LISTENING,
     };

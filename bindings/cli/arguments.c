@@ -21,14 +21,14 @@ enum kind { FLAG, NUMBER, INTEGER, TEXT, GUARD };
 
 static const struct option_row {
     const char *name;
-    enum kind kind;
     const char *protocol;
     const char *argument;
-    int commands;
     const char *help;
+    enum kind kind;
+    int commands;
 } option_rows[OPTIONS] = {
 #define OPTION(ID, name, kind, protocol, argument, commands, help)                                 \
-    {name, kind, protocol, argument, commands, help},
+    {name, protocol, argument, help, kind, commands},
 #include "bindings/cli/options.def"
 #undef OPTION
 };

@@ -292,13 +292,17 @@ static const char *workload_name(const struct bench *bench)
     return name != NULL ? name : "put";
 }
 
+static uint64_t connections_of(const struct bench *bench)
+{
+    return bench->plan.connections * bench->threads;
+}
+
 static void print_plain(const struct bench *bench, double seconds, double rate)
 {
     const struct workload_result *total = &bench->total;
     printf("%s: %llu requests in %.2f s over %llu connections, %llu in flight on each\n",
            workload_name(bench), (unsigned long long)total->requests, seconds,
-           (unsigned long long)(bench->plan.connections * bench->threads),
-           (unsigned long long)bench->plan.in_flight);
+           (unsigned long long)connections_of(bench), (unsigned long long)bench->plan.in_flight);
     printf("  throughput     %12.0f operations/s\n", rate);
     printf("  latency p50    %12.1f us\n", quantile(bench, 0.5));
     printf("  latency p99    %12.1f us\n", quantile(bench, 0.99));
@@ -317,7 +321,7 @@ static void print_json(const struct bench *bench, double seconds, double rate)
     printf("{\"workload\":\"%s\",\"connections\":%llu,\"in_flight\":%llu,\"threads\":%llu,"
            "\"requests\":%llu,\"operations\":%llu,\"errors\":%llu,\"seconds\":%.6f,"
            "\"operations_per_second\":%.1f,",
-           workload_name(bench), (unsigned long long)(bench->plan.connections * bench->threads),
+           workload_name(bench), (unsigned long long)connections_of(bench),
            (unsigned long long)bench->plan.in_flight, (unsigned long long)bench->threads,
            (unsigned long long)total->requests, (unsigned long long)total->operations,
            (unsigned long long)total->errors, seconds, rate);

@@ -83,22 +83,16 @@ static void print_reset(void *context, const struct cubby_reset *reset)
     session_print_text(session, "}}\n");
 }
 
-static struct cubby_bytes text_option(const struct session *session, enum option option)
-{
-    const struct option_value *value = &session->arguments->options[option];
-    return value->given ? cubby_text(value->text) : cubby_data(NULL, 0);
-}
-
 /* Without --limit, for ever: a signal ends it. */
 static enum status follow(struct printer *printer)
 {
     static const struct cubby_subscriber subscriber = {print_change, print_reset};
     struct session *session = printer->session;
-    struct cubby_bytes prefix = text_option(session, OPTION_PREFIX);
+    struct cubby_bytes prefix = session_text(session, OPTION_PREFIX);
     const struct cubby_subscribe_options options = {
         .has_since = session_given(session, OPTION_SINCE),
         .since = arguments_number(session->arguments, OPTION_SINCE, 0),
-        .epoch = text_option(session, OPTION_EPOCH),
+        .epoch = session_text(session, OPTION_EPOCH),
     };
     if (cubby_subscribe(session->cubby, prefix, &subscriber, printer, NULL, &options) != CUBBY_OK)
         return session_fail(session);
@@ -128,8 +122,8 @@ static enum status find_since(struct session *session, uint64_t *since)
 static enum status print_history(struct printer *printer, uint64_t since)
 {
     struct session *session = printer->session;
-    struct cubby_changes_options options = {.prefix = text_option(session, OPTION_PREFIX),
-                                            .epoch = text_option(session, OPTION_EPOCH)};
+    struct cubby_changes_options options = {.prefix = session_text(session, OPTION_PREFIX),
+                                            .epoch = session_text(session, OPTION_EPOCH)};
     struct cubby_change_page *page;
     enum status status = STATUS_OK;
     for (bool more = true; more && status == STATUS_OK && printer->left > 0;) {

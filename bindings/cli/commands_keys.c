@@ -34,12 +34,6 @@ static enum status finish(struct session *session, bool found)
     return status != STATUS_OK || found ? status : STATUS_NOTHING;
 }
 
-static enum status malformed(void)
-{
-    fputs("cubby: protocol: the reply is not what the method returns\n", stderr);
-    return STATUS_FAILED;
-}
-
 /* ---- get ------------------------------------------------------------------------------------ */
 
 static void print_value(struct session *session, struct cubby_bytes value)
@@ -62,7 +56,7 @@ enum status command_get(struct session *session)
     if (status != STATUS_OK)
         return status;
     if (cubby_read_value(result, &value) != CUBBY_OK)
-        return malformed();
+        return session_malformed();
     if (session_given(session, OPTION_JSON))
         print_line(session, result, result);
     else if (value.exists)
@@ -88,12 +82,13 @@ static enum status pack_value(struct session *session, struct slice given)
  * than this one would come out. */
 static bool is_value(const struct session *session, struct slice given)
 {
-    struct wire_cursor cursor = wire_cursor_of(given);
     struct slice object;
     if (!session_given(session, OPTION_MSGPACK))
         return true;
-    return given.size > 0 && wire_read_object(&cursor, WIRE_MAX_DEPTH, &object, NULL) == 0 &&
-           wire_at_end(&cursor);
+    if (given.size == 0)
+        return false;
+    struct wire_cursor cursor = wire_cursor_of(given);
+    return wire_read_object(&cursor, WIRE_MAX_DEPTH, &object, NULL) == 0 && wire_at_end(&cursor);
 }
 
 static enum status send_put(struct session *session, struct slice given, struct cubby_bytes *result)
@@ -109,7 +104,7 @@ static enum status print_put(struct session *session, struct cubby_bytes result)
 {
     struct cubby_written written;
     if (cubby_read_written(result, &written) != CUBBY_OK)
-        return malformed();
+        return session_malformed();
     if (session_given(session, OPTION_JSON)) {
         session_print_json(session, result);
     } else {
@@ -125,7 +120,7 @@ static enum status print_put(struct session *session, struct cubby_bytes result)
 enum status command_put(struct session *session)
 {
     struct buffer input = {0};
-    struct cubby_bytes result;
+    struct cubby_bytes result = {0};
     const char *value = argument(session, 1);
     struct slice given = slice_of_text(value);
     enum status status = STATUS_OK;
@@ -150,7 +145,7 @@ enum status command_delete(struct session *session)
     if (status != STATUS_OK)
         return status;
     if (cubby_read_deleted(result, &deleted) != CUBBY_OK)
-        return malformed();
+        return session_malformed();
     if (session_given(session, OPTION_JSON))
         print_line(session, result, result);
     else if (deleted.previous.exists)
@@ -171,7 +166,7 @@ enum status command_incr(struct session *session)
     if (status != STATUS_OK)
         return status;
     if (cubby_read_incremented(result, &sum) != CUBBY_OK)
-        return malformed();
+        return session_malformed();
     struct cubby_buffer number = {0};
     if (sum.above_int64)
         cubby_pack_uint(&number, (uint64_t)sum.value);
@@ -199,7 +194,7 @@ enum status command_touch(struct session *session)
     if (status != STATUS_OK)
         return status;
     if (cubby_read_touched(result, &existed) != CUBBY_OK)
-        return malformed();
+        return session_malformed();
     if (session_given(session, OPTION_JSON))
         print_line(session, result, result);
     return finish(session, existed);

@@ -3,17 +3,11 @@
 
 enum { PAGE = 1000 };
 
-static struct cubby_bytes text_option(const struct session *session, enum option option)
-{
-    const struct option_value *value = &session->arguments->options[option];
-    return value->given ? cubby_text(value->text) : cubby_data(NULL, 0);
-}
-
 static struct cubby_range range_of(const struct session *session)
 {
-    return (struct cubby_range){.prefix = text_option(session, OPTION_PREFIX),
-                                .start = text_option(session, OPTION_START),
-                                .end = text_option(session, OPTION_END)};
+    return (struct cubby_range){.prefix = session_text(session, OPTION_PREFIX),
+                                .start = session_text(session, OPTION_START),
+                                .end = session_text(session, OPTION_END)};
 }
 
 static uint32_t page_of(uint64_t left)
@@ -66,7 +60,7 @@ static enum status print_page(struct session *session, const struct cubby_page *
 enum status command_scan(struct session *session)
 {
     struct cubby_range range = range_of(session);
-    struct cubby_scan_options options = {.after = text_option(session, OPTION_AFTER),
+    struct cubby_scan_options options = {.after = session_text(session, OPTION_AFTER),
                                          .reverse = session_given(session, OPTION_REVERSE),
                                          .keys_only = session_given(session, OPTION_KEYS_ONLY)};
     uint64_t left = arguments_number(session->arguments, OPTION_LIMIT, UINT64_MAX);

@@ -3,12 +3,6 @@
 
 /* ---- batch and call: JSON in, JSON out ------------------------------------------------------ */
 
-static struct cubby_bytes find(struct cubby_bytes map, const char *name)
-{
-    struct cubby_bytes value;
-    return cubby_map_find(map, name, &value) ? value : cubby_data(NULL, 0);
-}
-
 static bool is_array(const struct buffer *buffer, size_t from)
 {
     struct wire_cursor cursor = wire_cursor_of(buffer_slice(buffer, from));
@@ -58,12 +52,14 @@ static enum status pack_operations(struct session *session)
 
 static enum status print_results(struct session *session, struct cubby_bytes result)
 {
-    struct cubby_bytes results = find(result, "results");
-    struct wire_cursor cursor = wire_cursor_of(session_slice(results));
+    struct cubby_bytes results;
     struct slice object;
     uint32_t count = 0;
-    if (results.data == NULL || wire_read_array(&cursor, &count) != 0)
-        count = 0;
+    if (!cubby_map_find(result, "results", &results))
+        return session_malformed();
+    struct wire_cursor cursor = wire_cursor_of(session_slice(results));
+    if (wire_read_array(&cursor, &count) != 0)
+        return session_malformed();
     for (; count > 0 && wire_read_object(&cursor, WIRE_MAX_DEPTH + 8, &object, NULL) == 0;
          count--) {
         session_print_json(session, cubby_data(object.data, object.size));

@@ -23,7 +23,7 @@ static size_t bucket_of(uint64_t value)
 
 static uint64_t top_of(size_t bucket)
 {
-    if (bucket < 2 * PARTS)
+    if (bucket < (size_t)2 * PARTS)
         return bucket;
     unsigned shift = (unsigned)(bucket / PARTS) - 1;
     uint64_t part = bucket - (size_t)shift * PARTS;

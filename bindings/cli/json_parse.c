@@ -121,9 +121,9 @@ static int pack_base64(struct buffer *out, struct json_object *string, bool str,
     struct buffer bytes = {0};
     int result = decode(string, &bytes, reason);
     if (result == 0 && str)
-        wire_pack_str(out, buffer_slice(&bytes, 0));
+        wire_pack_str(out, slice_of(bytes.data, bytes.size));
     else if (result == 0)
-        wire_pack_bin(out, buffer_slice(&bytes, 0));
+        wire_pack_bin(out, slice_of(bytes.data, bytes.size));
     buffer_free(&bytes);
     return result;
 }
@@ -312,11 +312,16 @@ static int parse_text(struct buffer *out, const char *text, size_t size, const c
     return result;
 }
 
+static bool is_space(uint8_t character)
+{
+    return character == ' ' || character == '\t' || character == '\r' || character == '\n';
+}
+
 int json_parse(struct buffer *out, struct slice text, const char **reason)
 {
     struct buffer copy = {0};
     int result = -1;
-    while (text.size > 0 && memchr(" \t\r\n", text.data[text.size - 1], 4) != NULL)
+    while (text.size > 0 && is_space(text.data[text.size - 1]))
         text.size--;
     buffer_append_slice(&copy, text);
     buffer_append(&copy, "", 1);

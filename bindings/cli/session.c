@@ -63,12 +63,24 @@ bool session_given(const struct session *session, enum option option)
     return session->arguments->options[option].given;
 }
 
+struct cubby_bytes session_text(const struct session *session, enum option option)
+{
+    const struct option_value *value = &session->arguments->options[option];
+    return value->given ? cubby_text(value->text) : cubby_data(NULL, 0);
+}
+
 /* ---- Calling -------------------------------------------------------------------------------- */
 
 enum status session_misused(const char *what, const char *why)
 {
     fprintf(stderr, "cubby: %s: %s\n", what, why != NULL ? why : "");
     return STATUS_USAGE;
+}
+
+enum status session_malformed(void)
+{
+    fputs("cubby: protocol: the reply is not what the method returns\n", stderr);
+    return STATUS_FAILED;
 }
 
 static void print_detail(const struct cubby_error *error)

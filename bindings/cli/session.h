@@ -27,11 +27,17 @@ void session_endpoints(const struct arguments *arguments, struct session_endpoin
 
 bool session_given(const struct session *session, enum option option);
 
+/* The text of an option; NULL data where it is not given. */
+struct cubby_bytes session_text(const struct session *session, enum option option);
+
 /* Calls a method with session->params. On failure says so on standard error. */
 enum status session_call(struct session *session, const char *method, struct cubby_bytes *result);
 
 /* Says what the handle's last failure is and returns the exit status for it. */
 enum status session_fail(const struct session *session);
+
+/* Says that a reply is not of its method's form and returns the exit status for it. */
+enum status session_malformed(void);
 
 /* Says what is wrong with the usage; returns STATUS_USAGE. */
 enum status session_misused(const char *what, const char *why);

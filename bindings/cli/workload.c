@@ -12,11 +12,15 @@ enum { DECIMAL = 10, PERCENT = 100, WAIT_MS = 1000 };
 
 #define NS_PER_S UINT64_C(1000000000)
 
+struct connection {
+    struct cubby *cubby;
+};
+
 struct worker {
     const struct workload_plan *plan;
     struct workload_result *result;
     struct cubby_batch *batch;
-    struct cubby **connections;
+    struct connection *connections;
     struct request *requests;
     struct pollfd *polls;
     void *context;
@@ -160,7 +164,7 @@ static int poll_all(struct worker *worker)
 {
     int events = 0;
     for (uint64_t i = 0; i < worker->plan->connections; i++) {
-        int polled = cubby_poll(worker->connections[i], 0);
+        int polled = cubby_poll(worker->connections[i].cubby, 0);
         if (polled < 0)
             return -1;
         events += polled;
@@ -193,23 +197,29 @@ static void start(struct worker *worker)
     }
 }
 
+static void place_requests(struct worker *worker, uint64_t connection)
+{
+    uint64_t in_flight = worker->plan->in_flight;
+    for (uint64_t i = 0; i < in_flight; i++) {
+        worker->requests[connection * in_flight + i] =
+            (struct request){.worker = worker, .cubby = worker->connections[connection].cubby};
+    }
+}
+
+/* The ping is answered once the connection is up: time runs from there. */
 static enum cubby_status open_connections(struct worker *worker)
 {
-    const struct workload_plan *plan = worker->plan;
-    struct cubby_options options = plan->endpoints;
+    struct cubby_options options = worker->plan->endpoints;
     options.zmq_context = worker->context;
-    for (uint64_t c = 0; c < plan->connections; c++) {
-        enum cubby_status status = cubby_open(&worker->connections[c], &options);
+    for (uint64_t i = 0; i < worker->plan->connections; i++) {
+        struct connection *connection = &worker->connections[i];
+        enum cubby_status status = cubby_open(&connection->cubby, &options);
         if (status == CUBBY_OK)
-            status = cubby_ping(worker->connections[c], NULL); /* connected before time runs */
+            status = cubby_ping(connection->cubby, NULL);
         if (status != CUBBY_OK)
             return status;
-        worker->polls[c] =
-            (struct pollfd){.fd = cubby_fd(worker->connections[c]), .events = POLLIN};
-        for (uint64_t i = 0; i < plan->in_flight; i++) {
-            worker->requests[c * plan->in_flight + i] =
-                (struct request){.worker = worker, .cubby = worker->connections[c]};
-        }
+        worker->polls[i] = (struct pollfd){.fd = cubby_fd(connection->cubby), .events = POLLIN};
+        place_requests(worker, i);
     }
     return CUBBY_OK;
 }
@@ -217,7 +227,7 @@ static enum cubby_status open_connections(struct worker *worker)
 static void release(struct worker *worker)
 {
     for (uint64_t c = 0; worker->connections != NULL && c < worker->plan->connections; c++)
-        cubby_close(&worker->connections[c]);
+        cubby_close(&worker->connections[c].cubby);
     if (worker->context != NULL)
         zmq_ctx_term(worker->context);
     cubby_batch_free(&worker->batch);
