@@ -407,8 +407,7 @@ static long idle_ms(struct server *server)
 static int stop_after_failure(const struct server *server)
 {
     journal_say(server->journal, JOURNAL_ERROR,
-                "%s; the state of the disk is unknown, so nothing more is acknowledged: check the "
-                "disk and start again",
+                "%s; nothing more is acknowledged: check the disk and start again",
                 store_failure(server->store));
     return -1;
 }
