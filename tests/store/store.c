@@ -270,10 +270,12 @@ Test(store, a_damaged_state_is_refused)
     cr_assert_eq(store_close(&store), 0);
     snprintf(path, sizeof path, "%s/state", directory);
     int fd = open(path, O_RDWR);
-    cr_assert_eq(pwrite(fd, "f", 1, 60), 1);
+    char byte;
+    cr_assert_eq(pread(fd, &byte, 1, 60), 1);
+    byte ^= 1;
+    cr_assert_eq(pwrite(fd, &byte, 1, 60), 1);
     close(fd);
-    int rc = open_with(STORE_ALWAYS, &error);
-    cr_assert_eq(rc, STORE_CORRUPT);
+    cr_assert_eq(open_with(STORE_ALWAYS, &error), STORE_CORRUPT);
     cr_assert(strstr(error.message, "/state") != NULL, "%s", error.message);
 }
 
