@@ -29,33 +29,18 @@ int method_pack_change(struct buffer *out, const struct store_history_change *ch
     return 0;
 }
 
-/* A page as it grows. Transactions are whole, so that it can only end where one does. */
+/* A page as it grows. Transactions are whole, so it ends with the one that fills it. */
 struct page {
     uint32_t count;
-    uint32_t whole_count; /* up to the end of the last whole transaction */
-    size_t whole_size;    /* of the reply, likewise */
-    size_t start;
+    size_t start; /* in the reply */
     size_t scanned;
     uint64_t seq; /* everything up to it is covered */
 };
-
-static void end_transaction(struct call *call, struct page *page, uint64_t seq)
-{
-    page->seq = seq;
-    page->whole_count = page->count;
-    page->whole_size = call->out->size;
-}
 
 static bool is_full(const struct call *call, const struct page *page)
 {
     return page->count >= call->args->limit || page->scanned >= MAX_SCANNED ||
            call->out->size - page->start >= WIRE_PAGE_BYTES;
-}
-
-/* Whether what was added since the last whole transaction has to wait for the next page. */
-static bool is_too_much(const struct call *call, const struct page *page)
-{
-    return page->whole_count > 0 && page->count > call->args->limit;
 }
 
 static int add_change(struct call *call, struct page *page,
@@ -68,29 +53,32 @@ static int add_change(struct call *call, struct page *page,
     return method_pack_change(call->out, change);
 }
 
+/* Adds the rest of the transaction that begins with `change`. */
+static int add_transaction(struct call *call, struct page *page,
+                           struct store_history_change *change)
+{
+    int rc = add_change(call, page, change);
+    while (rc == 0 && change->index + 1 < change->count &&
+           (rc = store_history_next(call->service->store, change)) == 0)
+        rc = add_change(call, page, change);
+    if (rc == 0)
+        page->seq = change->seq;
+    return rc;
+}
+
 static int fill_page(struct call *call, struct page *page)
 {
     struct store *store = call->service->store;
     struct store_history_change change;
     int rc = 0;
-    while (!is_full(call, page) && (rc = store_history_next(store, &change)) == 0) {
-        rc = add_change(call, page, &change);
-        while (rc == 0 && change.index + 1 < change.count &&
-               (rc = store_history_next(store, &change)) == 0)
-            rc = add_change(call, page, &change);
-        if (rc != 0)
-            return rc;
-        if (is_too_much(call, page)) {
-            call->out->size = page->whole_size;
-            page->count = page->whole_count;
-            return 0;
-        }
-        end_transaction(call, page, change.seq);
+    while (rc == 0 && !is_full(call, page)) {
+        rc = store_history_next(store, &change);
+        if (rc == 0)
+            rc = add_transaction(call, page, &change);
     }
-    if (rc != STORE_NOT_FOUND)
-        return rc;
-    page->seq = store_seq(store);
-    return 0;
+    if (rc == STORE_NOT_FOUND)
+        page->seq = store_seq(store);
+    return rc == STORE_NOT_FOUND ? 0 : rc;
 }
 
 static enum wire_code compacted(struct call *call, const char *reason)
@@ -128,7 +116,7 @@ enum wire_code method_changes(struct call *call)
     wire_pack_text(out, store_epoch(call->service->store));
     wire_pack_text(out, "changes");
     size_t place = wire_pack_array_later(out);
-    page.start = page.whole_size = out->size;
+    page.start = out->size;
     int rc = fill_page(call, &page);
     if (rc != 0)
         return method_store_error(call->error, rc);
