@@ -425,10 +425,15 @@ static enum wire_code check_count(const struct reading *in, uint32_t count)
     const struct method *method = in->method;
     if (count >= method->required && count <= method->most + 1)
         return WIRE_OK;
+    char range[32];
+    if (method->required < method->most)
+        snprintf(range, sizeof range, "%u to %u", method->required, method->most);
+    else
+        snprintf(range, sizeof range, "%u", method->required);
     return wire_fail(in->error, WIRE_BAD_REQUEST,
-                     "%s: takes %u to %u arguments and at most one map of options behind them; "
-                     "params has %" PRIu32 " elements",
-                     method->name, method->required, method->most, count);
+                     "%s: takes %s arguments, and one map of options may follow them; params has "
+                     "%" PRIu32 " elements",
+                     method->name, range, count);
 }
 
 /*
@@ -481,7 +486,7 @@ static enum wire_code read_envelope(struct wire_cursor *cursor, struct wire_requ
         return wire_fail(error, WIRE_BAD_REQUEST, "a request is [0, msgid, method, params]");
     if (count < 1 || wire_read_uint(cursor, &type) != 0 ||
         (type != WIRE_REQUEST && type != WIRE_NOTIFICATION))
-        return wire_fail(error, WIRE_BAD_REQUEST, "a message begins with 0, a notification with 2");
+        return wire_fail(error, WIRE_BAD_REQUEST, "a request begins with 0, a notification with 2");
     bool notification = type == WIRE_NOTIFICATION;
     if (!notification && (count < 2 || wire_read_uint(cursor, &request->msgid) != 0))
         return wire_fail(error, WIRE_BAD_REQUEST, "msgid must be an integer from 0 to 2^64-1");
