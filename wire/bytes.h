@@ -102,11 +102,8 @@ static inline void buffer_clear(struct buffer *buffer)
     buffer->failed = false;
 }
 
-/* What was appended behind the first `from` bytes; a view until more is. */
 static inline struct slice buffer_slice(const struct buffer *buffer, size_t from)
 {
-    if (buffer->data == NULL)
-        return (struct slice){0};
     return slice_of(buffer->data + from, buffer->size - from);
 }
 
