@@ -224,7 +224,7 @@ void broadcast_drop(struct broadcast *broadcast)
 {
     broadcast->count = 0;
     broadcast->sent = 0;
-    buffer_clear(&broadcast->bytes);
+    buffer_restart(&broadcast->bytes);
     broadcast->gathered_seq = store_seq(broadcast->store);
 }
 

@@ -346,7 +346,7 @@ static void flush(struct server *server)
     }
     broadcast_send(server->broadcast, UINT64_MAX);
     server->count = 0;
-    buffer_clear(&server->replies);
+    buffer_restart(&server->replies);
 }
 
 /* Turns. */

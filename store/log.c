@@ -12,7 +12,6 @@
 enum {
     /* Beyond its body and what is pending, a group may take that much for headers and zeros. */
     GROUP_OVERHEAD = PENDING_HEADERS + RECORD_HEADER_SIZE + GROUP_ALIGNMENT,
-    KEPT_CAPACITY = 16 << 20, /* a pending buffer that grew beyond it is freed after use */
     FIRST_SEGMENTS = 16,
 };
 
@@ -162,9 +161,7 @@ static void start_group(struct log *log)
     log->ended = 0;
     log->begun = 0;
     log->pending_seq = log->seq;
-    if (log->pending.capacity > KEPT_CAPACITY)
-        buffer_free(&log->pending);
-    buffer_clear(&log->pending);
+    buffer_restart(&log->pending);
 }
 
 void log_discard(struct log *log)

@@ -493,7 +493,7 @@ int store_commit(struct store *store)
         return rc;
     if (!store->open_turn)
         return 0;
-    store->undo.size = 0;
+    buffer_restart(&store->undo);
     store->open_turn = false;
     store->committed_seq = store->seq;
     if (store->directory == NULL) /* with nothing on disk the log serves its readers alone */
@@ -509,6 +509,7 @@ size_t store_pending(const struct store *store)
 void store_abandon(struct store *store)
 {
     undo_to(store, 0);
+    buffer_restart(&store->undo);
     log_discard(store->log);
     transaction_clear(&store->transaction);
     store->body = NULL;

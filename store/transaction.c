@@ -303,5 +303,6 @@ int transaction_finish(struct transaction *transaction, struct buffer *body, siz
         return STORE_NO_MEMORY;
     body->size = start;
     buffer_append(body, transaction->scratch.data, transaction->scratch.size);
-    return 0;
+    buffer_restart(&transaction->scratch);
+    return body->failed ? STORE_NO_MEMORY : 0;
 }

@@ -113,4 +113,15 @@ static inline void buffer_free(struct buffer *buffer)
     *buffer = (struct buffer){0};
 }
 
+/* A buffer that is used again and again keeps so much after a large use, and no more. */
+enum { BUFFER_KEPT_CAPACITY = 16 << 20 };
+
+/* Empties the buffer for its next use, as buffer_clear, and gives back what it seldom needs. */
+static inline void buffer_restart(struct buffer *buffer)
+{
+    if (buffer->capacity > BUFFER_KEPT_CAPACITY)
+        buffer_free(buffer);
+    buffer_clear(buffer);
+}
+
 #endif
