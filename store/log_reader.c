@@ -15,6 +15,9 @@ struct log_reader {
     struct slice rest; /* of the group that is being handed out, a view of the window */
     struct segment_window window;
 
+    uint64_t pending_after; /* which pending group: the one behind this position, */
+    size_t pending_at;      /* and where in it the next record is; 0: at its beginning */
+
     int file; /* of a segment that the log itself keeps closed; -1: none */
     uint64_t file_id;
 };
@@ -78,6 +81,7 @@ int log_seek(struct log_reader *reader, uint64_t since)
     const struct segment *segment = find_segment(reader->log, since);
     reader->since = since;
     reader->rest = slice_of(NULL, 0);
+    reader->pending_at = 0;
     reader->segment_id = segment != NULL ? segment->id : 0;
     reader->offset = segment != NULL ? find_offset(segment, since) : 0;
     return 0;
@@ -160,13 +164,20 @@ static bool next_record(struct log_reader *reader, struct slice *rest, struct lo
     return false;
 }
 
+/* The pending group grows and moves, so its records are found by where they are in it. */
 static int next_pending(struct log_reader *reader, struct log_record *record)
 {
     const struct log *log = reader->log;
     if (log->count == 0 || log->pending_seq <= reader->since)
         return STORE_NOT_FOUND;
-    struct slice rest = slice_of(log->pending.data + PENDING_HEADERS, log->ended - PENDING_HEADERS);
-    return next_record(reader, &rest, record) ? 0 : STORE_NOT_FOUND;
+    if (reader->pending_at == 0 || reader->pending_after != log->position)
+        reader->pending_at = PENDING_HEADERS;
+    reader->pending_after = log->position;
+    struct slice rest =
+        slice_of(log->pending.data + reader->pending_at, log->ended - reader->pending_at);
+    bool found = next_record(reader, &rest, record);
+    reader->pending_at = log->ended - rest.size;
+    return found ? 0 : STORE_NOT_FOUND;
 }
 
 int log_next(struct log_reader *reader, struct log_record *record)
