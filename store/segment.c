@@ -213,7 +213,7 @@ static int fill_window(struct segment_window *window, const struct segment_sourc
                        uint64_t offset, size_t wanted)
 {
     window->segment_id = 0;
-    buffer_clear(&window->buffer);
+    buffer_restart(&window->buffer);
     if (!buffer_reserve(&window->buffer, wanted))
         return STORE_NO_MEMORY;
     int code = read_file(source->file, window->buffer.data, wanted, offset, &window->buffer.size);
