@@ -243,6 +243,37 @@ Test(store, a_forgotten_history_stays_forgotten_over_restarts)
     }
 }
 
+static void next_change_is(uint64_t seq)
+{
+    struct store_history_change change;
+    cr_assert_eq(store_history_next(store, &change), 0);
+    cr_assert_eq(change.seq, seq);
+}
+
+Test(store, history_goes_on_while_the_turn_grows_and_is_committed)
+{
+    struct store_history_change change;
+    put_alone("a", "1");
+    put_alone("b", "2");
+    cr_assert_eq(store_history_seek(store, 0), 0);
+    next_change_is(1);
+    put_alone("c", "3");
+    next_change_is(2);
+    next_change_is(3);
+    cr_assert_eq(store_history_next(store, &change), STORE_NOT_FOUND);
+    put_alone("d", "4");
+    next_change_is(4);
+    cr_assert_eq(store_commit(store), 0);
+    put_alone("e", "5");
+    next_change_is(5);
+    store_abandon(store);
+    cr_assert_eq(store_history_seek(store, 3), 0);
+    put_alone("f", "5");
+    next_change_is(4);
+    next_change_is(5);
+    cr_assert_eq(store_history_next(store, &change), STORE_NOT_FOUND);
+}
+
 Test(store, a_directory_of_something_else_is_refused)
 {
     struct store_error error;
