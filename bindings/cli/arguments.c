@@ -46,11 +46,6 @@ static const struct command_row {
 #undef COMMAND
 };
 
-const char *arguments_command_name(enum command command)
-{
-    return command_rows[command].name;
-}
-
 /* ---- Reading -------------------------------------------------------------------------------- */
 
 int arguments_integer(const char *text, wire_integer *number)

@@ -68,6 +68,4 @@ void arguments_pack_options(struct buffer *out, const struct arguments *argument
 /* Help for everything or, where a command is given, for that. */
 void arguments_print_help(FILE *out, enum command command);
 
-const char *arguments_command_name(enum command command);
-
 #endif
