@@ -17,14 +17,14 @@ enum {
     EXIT_STOPPED = 0,
     EXIT_FAILED = 1,
     EXIT_USAGE = 2,
-    PROGRESS_S = 1, /* a start that takes longer says how far it is, that often */
+    PROGRESS_MS = 1000, /* a start that takes longer says how far it is, that often */
     MAX_TEXT = 2 * 4096 + 64,
 };
 
 /* How far a start has come, for whoever is waiting for it. */
 struct progress {
     const struct journal *journal;
-    time_t next_s;
+    uint64_t next_ms;
 };
 
 static uint64_t wall_ms(void)
@@ -34,19 +34,19 @@ static uint64_t wall_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static time_t monotonic_s(void)
+static uint64_t monotonic_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec;
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 static void show_progress(void *context, uint64_t done, uint64_t total)
 {
     struct progress *progress = context;
-    if (monotonic_s() < progress->next_s)
+    if (monotonic_ms() < progress->next_ms)
         return;
-    progress->next_s = monotonic_s() + PROGRESS_S;
+    progress->next_ms = monotonic_ms() + PROGRESS_MS;
     journal_say(progress->journal, JOURNAL_NOTICE,
                 "reading the log: %" PRIu64 " of %" PRIu64 " MiB", done >> 20, total >> 20);
     sd_notifyf(0,
@@ -55,11 +55,20 @@ static void show_progress(void *context, uint64_t done, uint64_t total)
                done >> 20, total >> 20);
 }
 
+/* How long a start took: always where somebody may have waited for it. */
+static void say_replayed(const struct journal *journal, const struct store *store, uint64_t took_ms)
+{
+    struct store_stats stats;
+    store_stats(store, &stats);
+    journal_say(journal, took_ms >= PROGRESS_MS ? JOURNAL_NOTICE : JOURNAL_INFO,
+                "read %" PRIu64 " records of the log in %" PRIu64 " ms", stats.replayed, took_ms);
+}
+
 static int open_store(struct store **store, const struct config *config,
                       const struct journal *journal)
 {
     struct store_error error = {.message = "unknown"};
-    struct progress progress = {.journal = journal, .next_s = monotonic_s() + PROGRESS_S};
+    struct progress progress = {.journal = journal, .next_ms = monotonic_ms() + PROGRESS_MS};
     struct store_options options = {
         .directory = config->data,
         .engine = config->engine,
@@ -70,10 +79,13 @@ static int open_store(struct store **store, const struct config *config,
         .progress = show_progress,
         .progress_context = &progress,
     };
-    if (store_open(store, &options, &error) == 0)
-        return 0;
-    journal_say(journal, JOURNAL_ERROR, "%s", error.message);
-    return -1;
+    uint64_t begin_ms = monotonic_ms();
+    if (store_open(store, &options, &error) != 0) {
+        journal_say(journal, JOURNAL_ERROR, "%s", error.message);
+        return -1;
+    }
+    say_replayed(journal, *store, monotonic_ms() - begin_ms);
+    return 0;
 }
 
 /* As many connections as the system allows. */

@@ -389,6 +389,15 @@ class Output(unittest.TestCase):
                 client.call("put", "key", 1)
             self.assertEqual(len(daemon.lines), 1, daemon.stderr)
 
+    def test_a_verbose_start_says_what_it_read_from_the_log(self):
+        with Daemon("--verbose") as daemon:
+            with Client(daemon) as client:
+                for number in range(3):
+                    client.call("put", "key", number)
+            daemon.restart()
+            self.assertRegex(daemon.wait_for_line("cubbyd: read"),
+                             r"^cubbyd: read 3 records of the log in \d+ ms$")
+
     def test_it_goes_on_when_nobody_reads_its_standard_error_any_more(self):
         daemon = Daemon("--verbose", data="none")
         with contextlib.closing(_Cleaner(daemon)):
