@@ -3,6 +3,7 @@
 #include <czmq.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 enum {
     MAX_LINE = 1024, /* of the configuration file: zconfig cuts longer ones */
     MAX_SYNC_INTERVAL_MS = 3600 * 1000,
+    MAX_CHECKPOINT_INTERVAL_S = 365 * 24 * 3600,
     DEFAULT_SYNC_INTERVAL_MS = 1000,
 };
 
@@ -132,10 +134,9 @@ static int set_data(struct source *source, const char *value)
 
 static int set_engine(struct source *source, const char *value)
 {
-    if (strcmp(value, "lmdb") == 0 || strcmp(value, "rocksdb") == 0)
-        return wrong(source, "engine: this version has no '%s' yet; it has memory", value);
-    if (strcmp(value, "memory") != 0)
-        return wrong(source, "engine: there is no '%s'; this version has memory", value);
+    if (!store_has_engine(value))
+        return wrong(source, "engine: there is no '%s'; this version has %s", value,
+                     store_engines());
     return copy(source, &source->config->engine, value);
 }
 
@@ -151,24 +152,41 @@ static int set_durability(struct source *source, const char *value)
     return wrong(source, "durability: there is no '%s'; give always, interval or none", value);
 }
 
-static int set_sync_interval(struct source *source, const char *value)
+/* A decimal number from `least` to `most`; `unit` is for the error. */
+static int set_number(struct source *source, const char *name, const char *value, uint64_t least,
+                      uint64_t most, const char *unit, uint64_t *number)
 {
-    uint64_t interval_ms;
     char *end;
     errno = 0;
-    interval_ms = strtoull(value, &end, 10);
-    if (value[0] < '0' || value[0] > '9' || errno != 0 || *end != '\0' || interval_ms == 0 ||
-        interval_ms > MAX_SYNC_INTERVAL_MS)
-        return wrong(source, "sync-interval: '%s' is not a number of ms from 1 to %d", value,
-                     MAX_SYNC_INTERVAL_MS);
-    source->config->sync_interval_ms = interval_ms;
+    *number = strtoull(value, &end, 10);
+    if (value[0] >= '0' && value[0] <= '9' && errno == 0 && *end == '\0' && *number >= least &&
+        *number <= most)
+        return 0;
+    return wrong(source, "%s: '%s' is not a number of %s from %" PRIu64 " to %" PRIu64, name, value,
+                 unit, least, most);
+}
+
+static int set_sync_interval(struct source *source, const char *value)
+{
     source->config->sync_interval_given = true;
-    return 0;
+    return set_number(source, "sync-interval", value, 1, MAX_SYNC_INTERVAL_MS, "ms",
+                      &source->config->sync_interval_ms);
 }
 
 static int set_log_retain(struct source *source, const char *value)
 {
     return set_size(source, "log-retain", value, &source->config->log_retain);
+}
+
+static int set_checkpoint_size(struct source *source, const char *value)
+{
+    return set_size(source, "checkpoint-size", value, &source->config->checkpoint_size);
+}
+
+static int set_checkpoint_interval(struct source *source, const char *value)
+{
+    return set_number(source, "checkpoint-interval", value, 0, MAX_CHECKPOINT_INTERVAL_S, "seconds",
+                      &source->config->checkpoint_interval_s);
 }
 
 static int set_memory_limit(struct source *source, const char *value)
@@ -383,9 +401,11 @@ static int complete(struct source *source)
     struct config *config = source->config;
     if (default_endpoint(source, &config->listen, CONFIG_DEFAULT_LISTEN) != 0 ||
         default_endpoint(source, &config->publish, CONFIG_DEFAULT_PUBLISH) != 0 ||
-        default_data(source) != 0 ||
-        (config->engine == NULL && copy(source, &config->engine, "memory") != 0))
+        default_data(source) != 0)
         return -1;
+    if (config->data == NULL && config->engine != NULL && strcmp(config->engine, "memory") != 0)
+        return wrong(source, "--data none goes with --engine memory only, not with %s",
+                     config->engine);
     if (config->data == NULL && config->durability_given && config->durability != STORE_NONE)
         return wrong(source,
                      "--data none keeps nothing on disk, so it does not go with "
@@ -404,7 +424,9 @@ enum config_result config_read(struct config *config, int argc, char **argv)
     struct source command_line = {.config = config};
     struct source file = {.config = config};
     *config = (struct config){.sync_interval_ms = DEFAULT_SYNC_INTERVAL_MS,
-                              .log_retain = CONFIG_DEFAULT_LOG_RETAIN};
+                              .log_retain = CONFIG_DEFAULT_LOG_RETAIN,
+                              .checkpoint_size = CONFIG_DEFAULT_CHECKPOINT_SIZE,
+                              .checkpoint_interval_s = CONFIG_DEFAULT_CHECKPOINT_INTERVAL_S};
     while (*arguments.at != NULL) {
         const char *text = *arguments.at++;
         if (read_argument(&command_line, &arguments, text) != 0)

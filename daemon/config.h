@@ -13,9 +13,11 @@ enum {
     CONFIG_MAX_ERROR = 512,
 };
 
-#define CONFIG_DEFAULT_LISTEN     "tcp://127.0.0.1:7420"
-#define CONFIG_DEFAULT_PUBLISH    "tcp://127.0.0.1:7421"
-#define CONFIG_DEFAULT_LOG_RETAIN (UINT64_C(64) << 20)
+#define CONFIG_DEFAULT_LISTEN                "tcp://127.0.0.1:7420"
+#define CONFIG_DEFAULT_PUBLISH               "tcp://127.0.0.1:7421"
+#define CONFIG_DEFAULT_LOG_RETAIN            (UINT64_C(64) << 20)
+#define CONFIG_DEFAULT_CHECKPOINT_SIZE       (UINT64_C(256) << 20)
+#define CONFIG_DEFAULT_CHECKPOINT_INTERVAL_S 3600
 
 struct endpoints {
     char *names[CONFIG_MAX_ENDPOINTS];
@@ -27,13 +29,15 @@ struct config {
     struct endpoints publish;
     char *data; /* NULL: none */
     bool data_given;
-    char *engine;
+    char *engine; /* NULL: what the directory has */
     enum store_durability durability;
     bool durability_given;
     uint64_t sync_interval_ms;
     bool sync_interval_given;
     uint64_t log_retain;
-    uint64_t memory_limit; /* 0: none */
+    uint64_t checkpoint_size;       /* bytes; 0: never */
+    uint64_t checkpoint_interval_s; /* 0: never */
+    uint64_t memory_limit;          /* 0: none */
     bool verbose;
     char error[CONFIG_MAX_ERROR]; /* one line, where the usage was wrong */
 };

@@ -41,18 +41,23 @@ static uint64_t monotonic_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static void show_progress(void *context, uint64_t done, uint64_t total)
+static void show_progress(void *context, const char *what, uint64_t done, uint64_t total)
 {
     struct progress *progress = context;
     if (monotonic_ms() < progress->next_ms)
         return;
     progress->next_ms = monotonic_ms() + PROGRESS_MS;
-    journal_say(progress->journal, JOURNAL_NOTICE,
-                "reading the log: %" PRIu64 " of %" PRIu64 " MiB", done >> 20, total >> 20);
+    journal_say(progress->journal, JOURNAL_NOTICE, "reading the %s: %" PRIu64 " of %" PRIu64 " MiB",
+                what, done >> 20, total >> 20);
     sd_notifyf(0,
-               "STATUS=reading the log: %" PRIu64 " of %" PRIu64 " MiB\n"
+               "STATUS=reading the %s: %" PRIu64 " of %" PRIu64 " MiB\n"
                "EXTEND_TIMEOUT_USEC=30000000",
-               done >> 20, total >> 20);
+               what, done >> 20, total >> 20);
+}
+
+static void show_warning(void *context, const char *line)
+{
+    journal_say(((struct progress *)context)->journal, JOURNAL_WARNING, "%s", line);
 }
 
 /* How long a start took: always where somebody may have waited for it. */
@@ -74,10 +79,12 @@ static int open_store(struct store **store, const struct config *config,
         .engine = config->engine,
         .durability = config->durability,
         .log_retain = config->log_retain,
+        .checkpoint_size = config->checkpoint_size,
         .memory_limit = config->memory_limit,
         .wall_ms = wall_ms(),
         .progress = show_progress,
-        .progress_context = &progress,
+        .warn = show_warning,
+        .context = &progress,
     };
     uint64_t begin_ms = monotonic_ms();
     if (store_open(store, &options, &error) != 0) {
@@ -98,27 +105,28 @@ static void raise_file_limit(void)
     (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* SIGTERM and SIGINT become readable; before there is any other thread. */
+/* SIGTERM, SIGINT and SIGUSR1 become readable; before there is any other thread. */
 static int open_signals(void)
 {
-    sigset_t stop;
-    sigemptyset(&stop);
-    sigaddset(&stop, SIGTERM);
-    sigaddset(&stop, SIGINT);
+    sigset_t taken;
+    sigemptyset(&taken);
+    sigaddset(&taken, SIGTERM);
+    sigaddset(&taken, SIGINT);
+    sigaddset(&taken, SIGUSR1);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of write, not our end */
-    if (pthread_sigmask(SIG_BLOCK, &stop, NULL) != 0)
+    if (pthread_sigmask(SIG_BLOCK, &taken, NULL) != 0)
         return -1;
-    return signalfd(-1, &stop, SFD_CLOEXEC | SFD_NONBLOCK);
+    return signalfd(-1, &taken, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 static void say_ready(const struct server *server, const struct journal *journal,
-                      const struct config *config)
+                      const struct config *config, const struct store *store)
 {
     char endpoints[MAX_TEXT];
     server_describe(server, endpoints, sizeof endpoints);
-    journal_say(journal, JOURNAL_NOTICE, "ready, %s; data in %s, durability %s", endpoints,
-                config->data != NULL ? config->data : "memory only",
+    journal_say(journal, JOURNAL_NOTICE, "ready, %s; data in %s, engine %s, durability %s",
+                endpoints, config->data != NULL ? config->data : "memory only", store_engine(store),
                 config_durability_name(config->durability));
     sd_notifyf(0, "READY=1\nSTATUS=serving, %s\nMAINPID=%ld", endpoints, (long)getpid());
 }
@@ -132,7 +140,7 @@ static int serve(const struct config *config, struct store *store, const struct 
         journal_say(journal, JOURNAL_ERROR, "%s", error);
         return -1;
     }
-    say_ready(server, journal, config);
+    say_ready(server, journal, config, store);
     int rc = server_run(server);
     sd_notify(0, "STOPPING=1\nSTATUS=stopping");
     journal_say(journal, JOURNAL_INFO, "stopping");

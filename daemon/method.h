@@ -28,6 +28,7 @@ method_fn method_count;
 method_fn method_delete_range;
 method_fn method_batch;
 method_fn method_changes;
+method_fn method_checkpoint;
 method_fn method_ping;
 method_fn method_hello;
 method_fn method_stats;

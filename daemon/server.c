@@ -1,8 +1,12 @@
 #include "daemon/server.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/signalfd.h>
 #include <time.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #include "daemon/broadcast.h"
@@ -47,9 +51,15 @@ struct server {
     uint64_t sync_us;      /* likewise the next fsync of `interval` */
     bool unsynced;         /* something was committed since the last */
 
+    uint64_t checkpoint_us; /* when the next one is due by time; UINT64_MAX: never */
+    uint64_t began_us;      /* when the last was begun */
+    struct store_checkpoints checkpoints;
+
     struct exchange *exchanges; /* of this turn */
     size_t count;
     struct arrival *arrivals; /* SERVER_WINDOW of them */
+    struct arrival *held;     /* one of them that waits for the next turn, or NULL */
+    size_t held_at;           /* its exchange */
     struct buffer replies;
 
     char listening[SOCKETS_MAX_ENDPOINTS_TEXT];
@@ -68,6 +78,14 @@ static uint64_t monotonic_us(void)
 static uint64_t now_ms(const struct server *server, uint64_t monotonic)
 {
     return server->start_ms + (monotonic - server->start_us) / 1000;
+}
+
+static void set_checkpoint_time(struct server *server, uint64_t now_us)
+{
+    uint64_t interval_s = server->config->checkpoint_interval_s;
+    server->checkpoint_us = UINT64_MAX;
+    if (interval_s > 0 && server->config->data != NULL)
+        server->checkpoint_us = now_us + interval_s * 1000000;
 }
 
 /* Opening and closing. */
@@ -114,6 +132,7 @@ static void start_clock(struct server *server)
     if (server->start_ms < store_now(server->store))
         server->start_ms = store_now(server->store);
     server->heartbeat_us = server->start_us;
+    set_checkpoint_time(server, server->start_us);
 }
 
 struct server *server_new(const struct config *config, struct store *store,
@@ -130,7 +149,6 @@ struct server *server_new(const struct config *config, struct store *store,
     server->signal_fd = signal_fd;
     start_clock(server);
     service_init(&server->service, store, &server->counters);
-    server->service.engine = config->engine;
     server->service.durability = config_durability_name(config->durability);
     server->exchanges = calloc(TURN_MAX_REQUESTS, sizeof *server->exchanges);
     server->arrivals = calloc(SERVER_WINDOW, sizeof *server->arrivals);
@@ -246,6 +264,37 @@ static void prefetch(struct server *server, size_t taken)
 }
 
 /*
+ * Whether the request waits for the next turn, because it is to see only what is committed. It
+ * stays where it is, since what was read of it are views of the message.
+ */
+static bool hold(struct server *server, size_t taken)
+{
+    struct arrival *arrival = &server->arrivals[taken];
+    if (!arrival->executable || (wire_method_flags(arrival->request.method) & WIRE_FIRST) == 0 ||
+        (server->count + taken == 0 && store_pending(server->store) == 0))
+        return false;
+    server->held = arrival;
+    server->held_at = server->count + taken;
+    return true;
+}
+
+static void carry_out_held(struct server *server, uint64_t time_ms)
+{
+    struct exchange *first = &server->exchanges[0];
+    struct exchange *held = &server->exchanges[server->held_at];
+    if (server->held == NULL)
+        return;
+    zmq_msg_init(&first->peer);
+    zmq_msg_move(&first->peer, &held->peer);
+    first->empty_frame = held->empty_frame;
+    first->answer = held->answer;
+    first->msgid = held->msgid;
+    carry_out(server, first, server->held, time_ms);
+    server->held = NULL;
+    server->count = 1;
+}
+
+/*
  * A few requests are read before the first is carried out: what they look for is then loaded from
  * memory at the same time, which takes about as long as for one of them.
  */
@@ -254,7 +303,8 @@ static size_t drain_window(struct server *server, uint64_t time_ms)
     struct exchange *exchanges = server->exchanges + server->count;
     size_t taken = 0;
     while (taken < SERVER_WINDOW &&
-           take_request(server, &exchanges[taken], &server->arrivals[taken]))
+           take_request(server, &exchanges[taken], &server->arrivals[taken]) &&
+           !hold(server, taken))
         taken++;
     prefetch(server, taken);
     for (size_t i = 0; i < taken; i++)
@@ -370,17 +420,49 @@ static int sync_when_due(struct server *server, uint64_t now_us)
     return store_sync(server->store);
 }
 
+static void begin_checkpoint(struct server *server)
+{
+    struct store_error error;
+    if (store_checkpoint(server->store, &error) != 0)
+        journal_say(server->journal, JOURNAL_WARNING, "no checkpoint: %s", error.message);
+}
+
+/* Begins one that is due by time, and tells the operator of those that have ended. */
+static void watch_checkpoints(struct server *server, uint64_t now_us)
+{
+    struct store_checkpoints before = server->checkpoints;
+    struct store_checkpoints *now = &server->checkpoints;
+    if (now_us >= server->checkpoint_us) {
+        set_checkpoint_time(server, now_us);
+        begin_checkpoint(server);
+    }
+    store_poll(server->store);
+    store_checkpoints(server->store, now);
+    if (now->running && !before.running)
+        server->began_us = now_us;
+    if (now->count > before.count)
+        journal_say(server->journal, JOURNAL_INFO,
+                    "checkpoint at seq %" PRIu64 " after %" PRIu64 " ms", now->seq,
+                    (now_us - server->began_us) / 1000);
+    if (now->failed > before.failed)
+        journal_say(server->journal, JOURNAL_WARNING,
+                    "no checkpoint: %s; nothing is lost, and the log goes on growing",
+                    now->failure);
+}
+
 static int turn(struct server *server)
 {
     uint64_t begin_us = monotonic_us();
     uint64_t time_ms = now_ms(server, begin_us);
     server->counters.uptime_ms = (begin_us - server->start_us) / 1000;
     server->counters.connections = connections_count(server->connections);
+    carry_out_held(server, time_ms);
     service_expire(&server->service, time_ms, TURN_MAX_EXPIRIES);
     drain(server, time_ms);
     int rc = commit(server);
     server->counters.turns += server->count > 0;
     flush(server);
+    watch_checkpoints(server, begin_us);
     uint64_t end_us = monotonic_us();
     if (end_us - begin_us > server->counters.turn_max_us)
         server->counters.turn_max_us = end_us - begin_us;
@@ -394,6 +476,8 @@ static long idle_ms(struct server *server)
     uint64_t now_us = monotonic_us();
     uint64_t wake_us = server->heartbeat_us;
     uint64_t expiry_ms = service_next_expiry(&server->service);
+    if (server->held != NULL)
+        return 0;
     if (server->config->durability == STORE_INTERVAL && server->unsynced &&
         server->sync_us < wake_us)
         wake_us = server->sync_us;
@@ -412,8 +496,23 @@ static int stop_after_failure(const struct server *server)
     return -1;
 }
 
+/* Whether a signal says that this is the end. */
+static bool take_signals(struct server *server)
+{
+    struct signalfd_siginfo signal;
+    bool stop = false;
+    while (read(server->signal_fd, &signal, sizeof signal) == (ssize_t)sizeof signal) {
+        if (signal.ssi_signo == SIGUSR1)
+            begin_checkpoint(server);
+        else
+            stop = true;
+    }
+    return stop;
+}
+
 int server_run(struct server *server)
 {
+    bool stop = false;
     zmq_pollitem_t items[] = {
         {.socket = server->requests, .events = ZMQ_POLLIN},
         {.socket = server->publish, .events = ZMQ_POLLIN},
@@ -431,6 +530,8 @@ int server_run(struct server *server)
         if (turn(server) != 0)
             return stop_after_failure(server);
         if ((items[2].revents & ZMQ_POLLIN) != 0)
+            stop = take_signals(server) || stop;
+        if (stop && server->held == NULL)
             return 0;
     }
 }

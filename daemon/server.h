@@ -6,7 +6,8 @@
  *     commit    all of them, with one fsync
  *     flush     every reply and every change, in seq order
  *
- * Nothing leaves before the commit that covers it.
+ * Nothing leaves before the commit that covers it. A request that begins a turn (WIRE_FIRST) ends
+ * the drain, and is the first of the next turn.
  */
 #ifndef DAEMON_SERVER_H
 #define DAEMON_SERVER_H
@@ -34,8 +35,9 @@ enum {
 struct server;
 
 /*
- * Binds the sockets. `config`, `store` and `journal` outlive the server. `signal_fd` is readable
- * when the daemon is to stop. On failure NULL, and one line in `error` (SERVER_MAX_ERROR bytes).
+ * Binds the sockets. `config`, `store` and `journal` outlive the server. `signal_fd` is a signalfd:
+ * SIGUSR1 begins a checkpoint, any other signal stops the server. On failure NULL, and one line in
+ * `error` (SERVER_MAX_ERROR bytes).
  */
 struct server *server_new(const struct config *config, struct store *store,
                           const struct journal *journal, int signal_fd, char *error);

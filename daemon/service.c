@@ -11,13 +11,12 @@ static method_fn *const methods[WIRE_METHODS] = {
     [WIRE_METHOD_TOUCH] = method_touch,     [WIRE_METHOD_SCAN] = method_scan,
     [WIRE_METHOD_COUNT] = method_count,     [WIRE_METHOD_DELETE_RANGE] = method_delete_range,
     [WIRE_METHOD_BATCH] = method_batch,     [WIRE_METHOD_STATS] = method_stats,
-    [WIRE_METHOD_CHANGES] = method_changes,
+    [WIRE_METHOD_CHANGES] = method_changes, [WIRE_METHOD_CHECKPOINT] = method_checkpoint,
 };
 
 void service_init(struct service *service, struct store *store, struct counters *counters)
 {
-    *service = (struct service){
-        .store = store, .counters = counters, .engine = "memory", .durability = "none"};
+    *service = (struct service){.store = store, .counters = counters, .durability = "none"};
     keys_init(&service->keys, store);
 }
 
@@ -171,6 +170,16 @@ enum wire_code method_ping(struct call *call)
     return WIRE_OK;
 }
 
+enum wire_code method_checkpoint(struct call *call)
+{
+    struct store *store = call->service->store;
+    struct store_error error = {.message = "out of memory"};
+    if (store_checkpoint(store, &error) != 0)
+        return wire_fail(call->error, WIRE_UNAVAILABLE, "%s", error.message);
+    wire_pack_uint(call->out, store_seq(store));
+    return WIRE_OK;
+}
+
 static void pack_number(struct buffer *out, const char *name, uint64_t value)
 {
     wire_pack_text(out, name);
@@ -224,7 +233,9 @@ enum wire_code method_stats(struct call *call)
     const struct store *store = service->store;
     uint64_t keys = keys_count(&call->service->keys, (struct keys_range){.start = {0}});
     struct store_stats stats;
+    struct store_checkpoints checkpoints;
     store_stats(store, &stats);
+    store_checkpoints(store, &checkpoints);
     const struct number numbers[] = {
         {"keys", keys},
         {"seq", store_seq(store)},
@@ -245,6 +256,10 @@ enum wire_code method_stats(struct call *call)
         {"commit_us", counters->commit_us},
         {"commit_max_us", counters->commit_max_us},
         {"replayed", stats.replayed},
+        {"checkpoints", checkpoints.count},
+        {"checkpoints_failed", checkpoints.failed},
+        {"checkpoint_running", checkpoints.running},
+        {"checkpoint_seq", checkpoints.seq},
         {"uptime", counters->uptime_ms},
         {"pid", (uint64_t)getpid()},
     };
@@ -254,7 +269,7 @@ enum wire_code method_stats(struct call *call)
         pack_number(call->out, numbers[i].name, numbers[i].value);
     pack_text(call->out, "version", CUBBY_VERSION);
     pack_text(call->out, "epoch", store_epoch(store));
-    pack_text(call->out, "engine", service->engine);
+    pack_text(call->out, "engine", store_engine(store));
     pack_text(call->out, "durability", service->durability);
     return WIRE_OK;
 }

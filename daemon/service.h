@@ -35,8 +35,7 @@ struct service {
     struct store *store;
     struct keys keys;
     struct counters *counters;
-    const char *engine; /* for stats, as are the next ones */
-    const char *durability;
+    const char *durability; /* for stats */
 };
 
 /* `store` and `counters` outlive the service. */

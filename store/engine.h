@@ -4,14 +4,19 @@
  * the log) is built above it, once, for all engines.
  *
  * An engine is used by one thread, the server loop; only a snapshot and the cursors on it may be
- * used by one other thread, while the loop goes on. An engine keeps no log: writes that were not
- * made durable by `checkpoint` may be lost in a crash, and the store replays them.
+ * used by one other thread, while the loop goes on. An engine keeps no log: in a crash it may lose
+ * its newest writes, and the store replays them.
  *
  *     struct engine *engine;
- *     engine_memory.open(&engine, &options, &applied, &error);
- *     engine->methods->put(engine, table, key, value);
+ *     engine_memory.open(&engine, &options, &mark, &error);      what is on disk, up to
+ * mark.position engine->methods->put(engine, table, key, value);           a turn's writes
  *     engine->methods->get(engine, table, key, &value);
- *     engine->methods->close(engine);
+ *     engine->methods->commit(engine, &mark);                    the log has them, as group
+ * mark.position engine->methods->checkpoint(engine, false);                to the disk, in the
+ * background engine->methods->close(engine);
+ *
+ * What an engine has on disk is always the state as of some commit, whole, with its mark. So it
+ * never brings what was written since the last commit to the disk: the store may take that back.
  *
  * Order is slice_compare. Keys are 0 to ENGINE_MAX_KEY bytes, values 0 to ENGINE_MAX_VALUE.
  *
@@ -42,8 +47,24 @@ struct engine_cursor {
     const struct engine_methods *methods;
 };
 
+/* How far a state reaches. An engine keeps the mark on disk together with the state. */
+struct engine_mark {
+    uint64_t position; /* number of the log's group that was applied last; 0: none */
+    uint64_t seq;      /* the newest as of that */
+    uint64_t time_ms;  /* likewise */
+};
+
 struct engine_options {
-    const char *directory; /* existing and writable; NULL: keep nothing on disk */
+    const char *directory; /* existing, writable and locked; NULL: keep nothing on disk */
+    uint64_t memory_limit; /* bytes that caches and buffers may take together; 0: as usual */
+
+    /* Called now and then while `open` reads: bytes so far, and in all. May be NULL. */
+    void (*progress)(void *context, uint64_t done, uint64_t total);
+
+    /* Called by `open` with a line for the operator, where it made do with less than all. Or NULL.
+     */
+    void (*warn)(void *context, const char *line);
+    void *context;
 
     /*
      * Asked before each allocation of `size` bytes, by the thread that needs it; false: the
@@ -53,15 +74,29 @@ struct engine_options {
     void *admit_context;
 };
 
+/* How an engine and its checkpoints stand. */
+struct engine_status {
+    bool running;          /* a checkpoint is being written */
+    struct engine_mark at; /* of the newest state that is on disk for good */
+    uint64_t kept;   /* a start may have to go back to this position: the log keeps what follows */
+    uint64_t count;  /* checkpoints since open that came to a good end */
+    uint64_t failed; /* that did not */
+    uint64_t size;   /* bytes on disk */
+    uint64_t cache;  /* bytes of memory that hold no more than copies of what is on disk */
+    const char *failure; /* of the last that failed, or of a commit; NULL: none. A view */
+};
+
 struct engine_methods {
     const char *name; /* as of --engine */
 
     /*
-     * Opens the engine and says up to which position of the log its state is on disk: 0 for an
-     * empty one. On failure fills `error` and leaves nothing behind.
+     * Opens the engine with what is on disk and says which state that is: all zeros for an empty
+     * one. Without a directory it is always empty; STORE_INVALID by engines that need one.
+     * STORE_CORRUPT names file and offset. On failure fills `error`, leaves nothing open and
+     * changes nothing on disk.
      */
-    int (*open)(struct engine **engine, const struct engine_options *options, uint64_t *applied,
-                struct store_error *error);
+    int (*open)(struct engine **engine, const struct engine_options *options,
+                struct engine_mark *mark, struct store_error *error);
 
     /* Frees everything, syncing nothing. All snapshots and cursors have been released before. */
     void (*close)(struct engine *engine);
@@ -116,23 +151,45 @@ struct engine_methods {
 
     /*
      * The present state, kept as it is until released, at a cost that does not depend on its
-     * size. Several may exist. Both are called by the loop's thread.
+     * size. Several may exist. Both are called by the loop's thread; snapshot only where nothing
+     * was written since the last commit (or since open).
      */
     int (*snapshot)(struct engine *engine, struct engine_snapshot **snapshot);
     void (*release)(struct engine *engine, struct engine_snapshot *snapshot);
 
     /*
-     * Makes the present state durable, `position` with it, so that the next open returns it as
-     * `applied`. An engine without files of its own (memory) does nothing: the store writes its
-     * checkpoints from a snapshot.
+     * Everything written so far is in the log, up to `mark`, and as durable there as its durability
+     * says. The engine may write it to its own files whenever it likes, and does so in time by
+     * itself where its memory would grow. A failure (STORE_IO, STORE_FULL, STORE_NO_MEMORY) is
+     * final: status has the sentence, the engine takes nothing more, and is closed.
      */
-    int (*checkpoint)(struct engine *engine, uint64_t position);
+    int (*commit)(struct engine *engine, const struct engine_mark *mark);
 
-    /* Bytes of memory that hold keys and values, including what is allocated around them. */
+    /*
+     * Brings the state as of the last commit to the disk, so that a later open has at least it.
+     * Without `wait` it is begun, goes on in the background as far as the engine can, and its end
+     * is to be seen in status; while one is running nothing happens. With `wait` the state is on
+     * disk afterwards, or the result says why not. A failure (STORE_FULL, STORE_IO) loses nothing:
+     * what was on disk before is still there, the engine goes on, and may be asked again. Nothing
+     * to do where that state is on disk already, and without a directory.
+     */
+    int (*checkpoint)(struct engine *engine, bool wait);
+
+    /* Cheap: called in every turn, and where the loop's thread finishes what another one left. */
+    void (*status)(struct engine *engine, struct engine_status *status);
+
+    /*
+     * Bytes of memory that hold the present state, including what is allocated around it: what only
+     * deletes give back. 0 where the state is on disk.
+     */
     uint64_t (*memory)(struct engine *engine);
 };
 
 /* The state in memory: a B+tree with prefix truncation and copy-on-write snapshots. */
 extern const struct engine_methods engine_memory;
+
+/* The engine of that name, NULL where there is none; and the names of all, for a sentence. */
+const struct engine_methods *engine_find(const char *name);
+const char *engine_names(void);
 
 #endif

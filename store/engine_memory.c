@@ -18,6 +18,7 @@ struct finger {
 
 struct memory_engine {
     struct engine engine;
+    struct engine_mark mark; /* of the last commit */
     struct space space;
     struct tree trees[ENGINE_TABLES];
     struct finger fingers[ENGINE_TABLES];
@@ -57,7 +58,7 @@ static struct slice key_of(struct slice key)
 }
 
 static int memory_open(struct engine **engine, const struct engine_options *options,
-                       uint64_t *applied, struct store_error *error)
+                       struct engine_mark *mark, struct store_error *error)
 {
     struct memory_engine *memory = calloc(1, sizeof(*memory));
     if (memory == NULL)
@@ -65,7 +66,7 @@ static int memory_open(struct engine **engine, const struct engine_options *opti
     memory->engine.methods = &engine_memory;
     space_init(&memory->space, options);
     *engine = &memory->engine;
-    *applied = 0;
+    *mark = memory->mark;
     return STORE_OK;
 }
 
@@ -245,11 +246,23 @@ static void memory_release(struct engine *engine, struct engine_snapshot *snapsh
     space_free(&memory->space, &snapshot->block);
 }
 
-static int memory_checkpoint(struct engine *engine, uint64_t position)
+static int memory_commit(struct engine *engine, const struct engine_mark *mark)
+{
+    memory_of(engine)->mark = *mark;
+    return STORE_OK;
+}
+
+static int memory_checkpoint(struct engine *engine, bool wait)
 {
     (void)engine;
-    (void)position;
+    (void)wait;
     return STORE_OK;
+}
+
+static void memory_status(struct engine *engine, struct engine_status *status)
+{
+    (void)engine;
+    *status = (struct engine_status){0};
 }
 
 static uint64_t memory_memory(struct engine *engine)
@@ -274,6 +287,8 @@ const struct engine_methods engine_memory = {
     .cursor_prev = memory_cursor_prev,
     .snapshot = memory_snapshot,
     .release = memory_release,
+    .commit = memory_commit,
     .checkpoint = memory_checkpoint,
+    .status = memory_status,
     .memory = memory_memory,
 };

@@ -313,6 +313,11 @@ const char *log_failure(const struct log *log)
     return log->failure.message;
 }
 
+bool log_begun(const struct log *log)
+{
+    return log->segment_count > 0;
+}
+
 uint64_t log_position(const struct log *log)
 {
     return log->position;
@@ -418,7 +423,7 @@ static int start(struct log *log, const struct log_options *options, log_replay_
     int code = open_directory(log, options->directory, error);
     if (code != 0)
         return code;
-    code = log_recover(log, options->applied, replay, progress, context, error);
+    code = log_recover(log, options, replay, progress, context, error);
     if (code != 0)
         return code;
     if (pool_start(log->pool) != 0)

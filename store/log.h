@@ -63,6 +63,7 @@ struct log_options {
     enum log_durability durability;
     size_t segment_size;     /* 0: LOG_SEGMENT_SIZE; else at least LOG_MIN_SEGMENT_SIZE */
     uint64_t applied;        /* replay what is behind this position; 0: from the first group on */
+    bool lossy;              /* the last run may have lost its newest groups, see log_open */
     const struct log_io *io; /* NULL: the system's; lives as long as the log */
 };
 
@@ -85,8 +86,10 @@ typedef void log_progress_fn(void *context, uint64_t done, uint64_t total);
 /*
  * Opens the log, verifies all of it and replays what is behind `options->applied`. A torn end is
  * cut off. STORE_CORRUPT for damage, and where the log does not reach back to `applied`, or ends
- * before it (so log_sync comes before whatever makes an `applied` durable); nothing was changed
- * then. STORE_INVALID for options or a format that cannot be; STORE_IO, STORE_FULL,
+ * before it; nothing was changed then. Where `lossy` says that groups may have been lost which
+ * had never been synced, a log that ends before `applied` is let go of, and begins again behind
+ * that; so does one that has no file yet.
+ * STORE_INVALID for options or a format that cannot be; STORE_IO, STORE_FULL,
  * STORE_NO_MEMORY. All of them leave nothing open, and fill `error`.
  */
 int log_open(struct log **log, const struct log_options *options, log_replay_fn *replay,
@@ -134,6 +137,9 @@ const char *log_failure(const struct log *log);
 
 /* Bytes that the pending group has so far; 0: no record is pending. */
 size_t log_pending(const struct log *log);
+
+/* Whether it has any group on disk. False for a new one, and for one that begins again. */
+bool log_begun(const struct log *log);
 
 /* Number of the newest committed group; of the newest known to be durable. 0: none yet. */
 uint64_t log_position(const struct log *log);

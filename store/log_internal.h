@@ -61,7 +61,7 @@ int log_segment_file(const struct log *log, struct segment *segment);
  * Finds out what the directory holds, verifies and replays it, cuts off a torn end, and makes
  * the pool with the spares that are there. On failure what it made is left to the caller to free.
  */
-int log_recover(struct log *log, uint64_t applied, log_replay_fn *replay, log_progress_fn *progress,
-                void *context, struct store_error *error);
+int log_recover(struct log *log, const struct log_options *options, log_replay_fn *replay,
+                log_progress_fn *progress, void *context, struct store_error *error);
 
 #endif

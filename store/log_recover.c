@@ -43,6 +43,7 @@ struct found {
 struct recovery {
     struct log *log;
     uint64_t applied;
+    bool lossy;
     log_replay_fn *replay;
     log_progress_fn *progress;
     void *context;
@@ -516,25 +517,33 @@ static int adopt_spare(struct recovery *r, const struct found *found)
     return 0;
 }
 
-/* Files behind the end become the pool's, as far as they are as good as new. */
+static int remove_file(struct recovery *r, const struct found *found)
+{
+    char name[SEGMENT_NAME_SIZE];
+    segment_name(found->id, name);
+    if (unlinkat(r->log->directory, name, 0) != 0)
+        return fail_system(r, found->id, "remove", errno);
+    return 0;
+}
+
+/*
+ * Files behind the end become the pool's, as far as they are as good as new; others go, the
+ * newest first, so that what an interruption leaves is a log that only ends earlier.
+ */
 static int sort_out_spares(struct recovery *r, uint64_t next_id)
 {
-    bool none = r->at == r->file_count;
+    size_t from = r->at == r->file_count ? 0 : r->at + 1;
     size_t spares = 0;
-    for (size_t i = none ? 0 : r->at + 1; i < r->file_count; i++) {
-        const struct found *found = &r->files[i];
-        char name[SEGMENT_NAME_SIZE];
-        segment_name(found->id, name);
-        int code = 0;
-        if (is_spare(r, i, spares, next_id)) {
-            code = adopt_spare(r, found);
-            spares++;
-        } else if (unlinkat(r->log->directory, name, 0) != 0) {
-            code = fail_system(r, found->id, "remove", errno);
-        }
-        if (code != 0)
-            return code;
+    int code = 0;
+    while (code == 0 && from + spares < r->file_count &&
+           is_spare(r, from + spares, spares, next_id)) {
+        code = adopt_spare(r, &r->files[from + spares]);
+        spares++;
     }
+    for (size_t i = r->file_count; code == 0 && i > from + spares; i--)
+        code = remove_file(r, &r->files[i - 1]);
+    if (code != 0)
+        return code;
     if (fsync(r->log->directory) != 0)
         return (int)store_fail(r->error, STORE_IO, "cannot sync the data directory: %s",
                                strerror(errno));
@@ -545,7 +554,11 @@ static int make_pool(struct recovery *r)
 {
     struct log *log = r->log;
     const struct segment *newest = log_newest_segment(log);
-    uint64_t next_id = newest != NULL ? newest->id + 1 : 1;
+    uint64_t next_id = 1;
+    if (newest != NULL)
+        next_id = newest->id + 1;
+    else if (r->file_count > 0 && log->position > 0)
+        next_id = r->files[r->file_count - 1].id + 1;
     if (pool_open(&log->pool, log->directory, log->segment_size, log->io, next_id) != 0)
         return (int)store_fail(r->error, STORE_NO_MEMORY, "no memory for the log");
     return log->directory >= 0 ? sort_out_spares(r, next_id) : 0;
@@ -587,15 +600,41 @@ static int check_beginning(struct recovery *r)
                            r->files[0].header.first, r->applied);
 }
 
-/* … and not end before. */
+/*
+ * … and not end before, unless the last run did not sync what it wrote. What it lost is in the
+ * state, and older than all that follows.
+ */
+static void begin_again(struct recovery *r)
+{
+    struct log *log = r->log;
+    while (log->segment_count > 0) {
+        log->segment_count--;
+        segment_free(log->segments[log->segment_count]);
+    }
+    for (size_t i = 0; i < r->file_count; i++)
+        r->files[i].used = true;
+    r->at = r->file_count;
+    r->synced = r->applied;
+    log->position = r->applied;
+    log->crc = 0;
+}
+
 static int check_end(struct recovery *r)
 {
     if (r->log->position >= r->applied)
         return 0;
+    if (r->lossy || r->log->directory < 0) {
+        begin_again(r);
+        return 0;
+    }
+    char name[SEGMENT_NAME_SIZE] = "the log";
+    if (r->at < r->file_count)
+        segment_name(r->files[r->at].id, name);
     return (int)store_fail(r->error, STORE_CORRUPT,
-                           "the log ends with group %" PRIu64 ", but the state has group %" PRIu64
-                           ": files of the log are missing; restore the data directory from a copy",
-                           r->log->position, r->applied);
+                           "%s is damaged at offset %" PRIu64 ": group %" PRIu64
+                           " of the log is not whole, but the state has group %" PRIu64
+                           "; restore the data directory from a copy",
+                           name, r->offset, r->expected, r->applied);
 }
 
 static int read_directory(struct recovery *r)
@@ -628,12 +667,13 @@ static int recover(struct recovery *r)
     return code;
 }
 
-int log_recover(struct log *log, uint64_t applied, log_replay_fn *replay, log_progress_fn *progress,
-                void *context, struct store_error *error)
+int log_recover(struct log *log, const struct log_options *options, log_replay_fn *replay,
+                log_progress_fn *progress, void *context, struct store_error *error)
 {
     struct recovery r = {
         .log = log,
-        .applied = applied,
+        .applied = options->applied,
+        .lossy = options->lossy,
         .replay = replay,
         .progress = progress,
         .context = context,

@@ -25,8 +25,13 @@ struct store {
     struct log *log;
     struct engine *engine;
     struct engine_cursor *cursors[STORE_TABLES];
+    struct engine_mark mark; /* of the last commit */
+    struct engine_status status;
     uint64_t memory_limit;
     uint64_t log_retain;
+    uint64_t checkpoint_size;
+    uint64_t written; /* bytes of log since the last checkpoint was begun */
+    bool again;       /* a checkpoint was asked for while one was running */
 
     uint64_t now_ms;
     uint64_t seq;           /* of the last ended transaction that made a change */
@@ -35,7 +40,8 @@ struct store {
 
     struct buffer undo; /* of all transactions since the last commit */
     bool open_turn;     /* something was written since */
-    bool broken;        /* an undo failed: the state in memory is not to be trusted */
+    bool broken; /* engine and log no longer agree: an undo failed, or a commit of the engine */
+    struct store_error failure; /* which; empty: see the engine's status */
 
     struct transaction transaction;
     struct buffer *body; /* the log's buffer, once the transaction has written; else NULL */
@@ -59,26 +65,62 @@ static int apply(struct store *store, const struct operation *operation)
     return rc == STORE_NOT_FOUND ? 0 : rc;
 }
 
-/* What the log's callbacks need during a start. */
+/* What the callbacks need during a start. */
 struct opening {
     struct store *store;
     const struct store_options *options;
 };
 
-static void progress(void *context, uint64_t done, uint64_t total)
+static void load_progress(void *context, uint64_t done, uint64_t total)
 {
     const struct store_options *options = ((struct opening *)context)->options;
     if (options->progress != NULL)
-        options->progress(options->progress_context, done, total);
+        options->progress(options->context, "checkpoint", done, total);
 }
 
+static void load_warn(void *context, const char *line)
+{
+    const struct store_options *options = ((struct opening *)context)->options;
+    if (options->warn != NULL)
+        options->warn(options->context, line);
+}
+
+static void replay_progress(void *context, uint64_t done, uint64_t total)
+{
+    const struct store_options *options = ((struct opening *)context)->options;
+    if (options->progress != NULL)
+        options->progress(options->context, "log", done, total);
+}
+
+/* Tells the engine that it has all up to here. */
+static int commit_engine(struct store *store, uint64_t position)
+{
+    store->mark.position = position;
+    store->mark.seq = store->seq;
+    store->mark.time_ms = store->now_ms;
+    return store->engine->methods->commit(store->engine, &store->mark);
+}
+
+static int fail_engine(struct store *store, int rc, struct store_error *error)
+{
+    struct engine_status status;
+    store->engine->methods->status(store->engine, &status);
+    return store_fail(error, (enum store_code)rc, "%s",
+                      status.failure != NULL ? status.failure : "out of memory");
+}
+
+/* A group is complete when the first record of the next one comes. */
 static int replay(void *context, uint64_t position, const struct log_record *record,
                   struct store_error *error)
 {
     struct store *store = ((struct opening *)context)->store;
     struct operation operation;
     size_t at = 0;
-    int rc;
+    int rc = 0;
+    if (position > store->mark.position + 1)
+        rc = commit_engine(store, position - 1);
+    if (rc != 0)
+        return fail_engine(store, rc, error);
     while ((rc = operation_read(record->body, &at, &operation)) == 0) {
         rc = apply(store, &operation);
         if (rc != 0)
@@ -93,15 +135,40 @@ static int replay(void *context, uint64_t position, const struct log_record *rec
         store->seq = record->seq;
     if (record->time_ms > store->now_ms)
         store->now_ms = record->time_ms;
+    store->written += record->body.size;
     store->replayed++;
     return 0;
 }
 
-static int check_options(const struct store_options *options, struct store_error *error)
+bool store_has_engine(const char *name)
 {
-    if (options->engine != NULL && strcmp(options->engine, engine_memory.name) != 0)
+    return engine_find(name) != NULL;
+}
+
+const char *store_engines(void)
+{
+    return engine_names();
+}
+
+/* The engine that was asked for, and that the directory has. */
+static int choose_engine(const struct store *store, const struct store_options *options,
+                         const struct engine_methods **methods, struct store_error *error)
+{
+    const struct directory_state *state = &store->state;
+    bool fresh = state->epoch[0] == '\0';
+    const char *name = options->engine;
+    if (name == NULL)
+        name = fresh ? engine_memory.name : state->engine;
+    *methods = engine_find(name);
+    if (*methods == NULL)
         return store_fail(error, STORE_INVALID, "there is no engine '%s'; this version has %s",
-                          options->engine, engine_memory.name);
+                          name, engine_names());
+    if (!fresh && strcmp(state->engine, name) != 0)
+        return store_fail(error, STORE_INVALID,
+                          "%s was made with engine %s: give --engine %s; to change it, back it up "
+                          "with 'cubby backup FILE' and restore that with 'cubbyd --restore FILE "
+                          "--data NEWDIR --engine %s'",
+                          options->directory, state->engine, state->engine, name);
     return 0;
 }
 
@@ -112,9 +179,6 @@ static int open_directory(struct store *store, const struct store_options *optio
     if (options->directory == NULL)
         return 0;
     int rc = directory_open(&store->directory, options->directory, state, error);
-    if (rc == 0 && state->epoch[0] != '\0' && strcmp(state->engine, engine_memory.name) != 0)
-        rc = store_fail(error, STORE_INVALID, "%s was made with engine '%s': give --engine %s",
-                        options->directory, state->engine, state->engine);
     if (rc == 0 && state->begun && !directory_has(store->directory, LOG_FILE_PREFIX))
         rc = store_fail(error, STORE_CORRUPT,
                         "%s has no log: its files are missing; restore the directory from a backup",
@@ -122,30 +186,56 @@ static int open_directory(struct store *store, const struct store_options *optio
     return rc;
 }
 
-/*
- * History goes on under its epoch where nothing can have been lost: a run that synced before each
- * reply, or that ended cleanly.
- */
+static int open_engine(struct store *store, const struct store_options *options,
+                       struct store_error *error)
+{
+    const struct engine_methods *methods;
+    struct opening opening = {.store = store, .options = options};
+    struct engine_options engine_options = {
+        .directory = options->directory,
+        .memory_limit = options->memory_limit,
+        .progress = load_progress,
+        .warn = load_warn,
+        .context = &opening,
+    };
+    int rc = choose_engine(store, options, &methods, error);
+    if (rc == 0)
+        rc = methods->open(&store->engine, &engine_options, &store->mark, error);
+    if (rc != 0)
+        return rc;
+    store->seq = store->mark.seq;
+    if (store->mark.time_ms > store->now_ms)
+        store->now_ms = store->mark.time_ms;
+    return 0;
+}
+
+/* A run that syncs before each reply, or that ended cleanly, has lost nothing. */
+static bool may_have_lost(const struct directory_state *state)
+{
+    return state->epoch[0] != '\0' && !state->clean && state->durability != STORE_ALWAYS;
+}
+
+/* History goes on under its epoch where nothing can have been lost. */
 static int settle_epoch(struct store *store, enum store_durability durability,
                         struct store_error *error)
 {
     struct directory_state *state = &store->state;
     bool fresh = state->epoch[0] == '\0';
-    bool lost = !fresh && !state->clean && state->durability != STORE_ALWAYS;
+    bool lost = may_have_lost(state);
     int rc = fresh || lost ? directory_new_epoch(state->epoch, error) : 0;
     if (rc != 0)
         return rc;
     if (lost)
         state->forgotten = store->seq;
     log_forget(store->log, state->forgotten);
-    snprintf(state->engine, sizeof state->engine, "%s", engine_memory.name);
+    snprintf(state->engine, sizeof state->engine, "%s", store->engine->methods->name);
     state->durability = durability;
     state->clean = false;
-    state->begun = log_position(store->log) > 0;
+    state->begun = log_begun(store->log);
     return store->directory != NULL ? directory_save(store->directory, state, error) : 0;
 }
 
-static int open_log(struct store *store, const struct store_options *options, uint64_t applied,
+static int open_log(struct store *store, const struct store_options *options,
                     struct store_error *error)
 {
     static const enum log_durability durabilities[] = {
@@ -154,10 +244,19 @@ static int open_log(struct store *store, const struct store_options *options, ui
         .directory = options->directory,
         .durability = durabilities[options->durability],
         .segment_size = options->segment_size,
-        .applied = applied,
+        .applied = store->mark.position,
+        .lossy = may_have_lost(&store->state) || !store->state.begun,
     };
     struct opening opening = {.store = store, .options = options};
-    return log_open(&store->log, &log_options, replay, progress, &opening, error);
+    int rc = log_open(&store->log, &log_options, replay, replay_progress, &opening, error);
+    if (rc != 0)
+        return rc;
+    rc = commit_engine(store, log_position(store->log));
+    if (rc == 0)
+        return 0;
+    rc = fail_engine(store, rc, error);
+    (void)log_close(&store->log);
+    return rc;
 }
 
 static void destroy(struct store *store)
@@ -178,12 +277,8 @@ static void destroy(struct store *store)
 int store_open(struct store **result, const struct store_options *options,
                struct store_error *error)
 {
-    struct engine_options engine_options = {.directory = options->directory};
-    uint64_t applied = 0;
     uint64_t seed;
-    int rc = check_options(options, error);
-    if (rc != 0)
-        return rc;
+    int rc = STORE_OK;
     struct store *store = calloc(1, sizeof *store);
     if (store == NULL)
         return store_fail(error, STORE_NO_MEMORY, "out of memory");
@@ -194,12 +289,13 @@ int store_open(struct store **result, const struct store_options *options,
     transaction_init(&store->transaction, seed);
     store->memory_limit = options->memory_limit;
     store->log_retain = options->log_retain;
+    store->checkpoint_size = options->checkpoint_size;
     store->now_ms = options->wall_ms;
     rc = open_directory(store, options, error);
     if (rc == 0)
-        rc = engine_memory.open(&store->engine, &engine_options, &applied, error);
+        rc = open_engine(store, options, error);
     if (rc == 0)
-        rc = open_log(store, options, applied, error);
+        rc = open_log(store, options, error);
     if (rc != 0)
         goto err_after_alloc;
     rc = settle_epoch(store, options->durability, error);
@@ -208,6 +304,7 @@ int store_open(struct store **result, const struct store_options *options,
     if (rc != 0)
         goto err_after_log;
     store->committed_seq = store->seq;
+    store->engine->methods->status(store->engine, &store->status);
     *result = store;
     return 0;
 
@@ -215,6 +312,16 @@ err_after_log:
     (void)log_close(&store->log);
 err_after_alloc:
     destroy(store);
+    return rc;
+}
+
+/* Everything to the disk, so that the next start has nothing to replay. */
+static int finish(struct store *store)
+{
+    int rc = log_sync(store->log);
+    if (rc == 0 && !store->broken && store->directory != NULL)
+        (void)store->engine->methods->checkpoint(store->engine, true);
+    store->state.begun = log_begun(store->log);
     return rc;
 }
 
@@ -226,8 +333,10 @@ int store_close(struct store **pointer)
     *pointer = NULL;
     store_abandon(store);
     log_reader_close(&store->history);
-    store->state.begun = log_position(store->log) > 0;
-    int rc = log_close(&store->log);
+    int rc = finish(store);
+    int closed = log_close(&store->log);
+    if (rc == 0)
+        rc = closed;
     if (rc == 0 && store->directory != NULL && !store->broken) {
         store->state.clean = true;
         rc = directory_save(store->directory, &store->state, NULL);
@@ -484,21 +593,81 @@ struct engine_cursor *store_cursor(struct store *store, enum store_table table)
 
 /* Turns. */
 
+/* From its first group on the log is missed if its files are not there. */
+static int note_begun(struct store *store)
+{
+    if (store->directory == NULL || store->state.begun)
+        return 0;
+    store->state.begun = true;
+    return directory_save(store->directory, &store->state, &store->failure);
+}
+
 int store_commit(struct store *store)
 {
     if (store->broken)
         return STORE_IO;
+    size_t pending = log_pending(store->log);
     int rc = log_commit(store->log);
-    if (rc != 0)
+    if (rc != 0 || !store->open_turn)
         return rc;
-    if (!store->open_turn)
-        return 0;
+    store->written += pending;
+    if (note_begun(store) != 0 || commit_engine(store, log_position(store->log)) != 0) {
+        store->broken = true;
+        return STORE_IO;
+    }
     buffer_restart(&store->undo);
     store->open_turn = false;
     store->committed_seq = store->seq;
+    return 0;
+}
+
+int store_checkpoint(struct store *store, struct store_error *error)
+{
+    if (store->directory == NULL)
+        return store_fail(error, STORE_INVALID, "nothing is kept on disk (--data none)");
+    store->again = store->status.running;
+    if (store->again)
+        return 0;
+    store->written = 0;
+    int rc = store->engine->methods->checkpoint(store->engine, false);
+    store->engine->methods->status(store->engine, &store->status);
+    if (rc == 0)
+        return 0;
+    return store_fail(error, (enum store_code)rc, "%s",
+                      store->status.failure != NULL ? store->status.failure : "out of memory");
+}
+
+/* A checkpoint costs as much as the state is large, so it waits for as much log. */
+static bool checkpoint_is_due(const struct store *store)
+{
+    uint64_t size = store->checkpoint_size;
+    if (size == 0 || store->status.running)
+        return store->again && !store->status.running;
+    return store->again || (store->written >= size && store->written >= store->status.size);
+}
+
+void store_poll(struct store *store)
+{
+    if (store->open_turn || store->broken)
+        return;
+    store->engine->methods->status(store->engine, &store->status);
     if (store->directory == NULL) /* with nothing on disk the log serves its readers alone */
         log_trim(store->log, UINT64_MAX, store->log_retain);
-    return 0;
+    else if (store->status.kept > 0)
+        log_trim(store->log, store->status.kept, store->log_retain);
+    if (store->directory != NULL && checkpoint_is_due(store))
+        (void)store_checkpoint(store, NULL);
+}
+
+void store_checkpoints(const struct store *store, struct store_checkpoints *checkpoints)
+{
+    *checkpoints = (struct store_checkpoints){
+        .running = store->status.running || store->again,
+        .seq = store->status.at.seq,
+        .count = store->status.count,
+        .failed = store->status.failed,
+        .failure = store->status.failure,
+    };
 }
 
 size_t store_pending(const struct store *store)
@@ -524,7 +693,13 @@ int store_sync(struct store *store)
 
 const char *store_failure(const struct store *store)
 {
-    return store->broken ? "out of memory while taking back a write" : log_failure(store->log);
+    struct engine_status status;
+    if (!store->broken)
+        return log_failure(store->log);
+    if (store->failure.message[0] != '\0')
+        return store->failure.message;
+    store->engine->methods->status(store->engine, &status);
+    return status.failure != NULL ? status.failure : "out of memory while taking back a write";
 }
 
 uint64_t store_seq(const struct store *store)
@@ -542,12 +717,17 @@ const char *store_epoch(const struct store *store)
     return store->state.epoch;
 }
 
+const char *store_engine(const struct store *store)
+{
+    return store->engine->methods->name;
+}
+
 void store_stats(const struct store *store, struct store_stats *stats)
 {
     struct engine *engine = store->engine;
     *stats = (struct store_stats){
-        .memory = engine->methods->memory(engine),
-        .disk = store->directory != NULL ? log_size(store->log) : 0,
+        .memory = engine->methods->memory(engine) + store->status.cache,
+        .disk = store->directory != NULL ? log_size(store->log) + store->status.size : 0,
         .syncs = log_sync_count(store->log),
         .replayed = store->replayed,
     };

@@ -48,31 +48,42 @@ enum { STORE_MAX_PREFETCH = 16 };
 
 enum store_durability { STORE_ALWAYS, STORE_INTERVAL, STORE_NONE };
 
-/* Called during a start that takes long: bytes of log replayed, and in all. */
-typedef void store_progress_fn(void *context, uint64_t done, uint64_t total);
+/* Called during a start, now and then: bytes of "checkpoint" or "log" read, and in all. */
+typedef void store_progress_fn(void *context, const char *what, uint64_t done, uint64_t total);
+
+/* Called with a line for the operator. */
+typedef void store_warn_fn(void *context, const char *line);
 
 struct store_options {
     const char *directory; /* made if absent; NULL: nothing on disk, all gone at the end */
-    const char *engine;    /* "memory"; NULL means that */
+    const char *engine;    /* NULL: the one that the directory has, memory in a new one */
     enum store_durability durability;
-    uint64_t log_retain;   /* bytes of history to keep at least */
-    uint64_t memory_limit; /* bytes, 0: none */
-    size_t segment_size;   /* of the log, 0: the usual */
-    uint64_t wall_ms;      /* the wall clock, ms since 1970 */
-    store_progress_fn *progress;
-    void *progress_context;
+    uint64_t log_retain;         /* bytes of history to keep at least */
+    uint64_t checkpoint_size;    /* bytes of log after which a checkpoint is begun; 0: never */
+    uint64_t memory_limit;       /* bytes, 0: none */
+    size_t segment_size;         /* of the log, 0: the usual */
+    uint64_t wall_ms;            /* the wall clock, ms since 1970 */
+    store_progress_fn *progress; /* may be NULL, as may the next */
+    store_warn_fn *warn;
+    void *context; /* of both */
 };
 
+/* Whether there is an engine of that name, and the names of all, for a sentence. */
+bool store_has_engine(const char *name);
+const char *store_engines(void);
+
 /*
- * Opens or makes the data directory, locks it, replays the log. On failure fills `error` with a
- * line that names what is wrong and what can be done, and leaves everything as it was.
+ * Opens or makes the data directory, locks it, loads what the engine has, replays the log. On
+ * failure fills `error` with a line that names what is wrong and what can be done, and leaves
+ * everything as it was.
  */
 int store_open(struct store **store, const struct store_options *options,
                struct store_error *error);
 
 /*
- * Commits nothing that store_commit did not: pending transactions are abandoned. Syncs the log and
- * marks the directory as cleanly stopped, unless a commit failed before. Returns how that went.
+ * Commits nothing that store_commit did not: pending transactions are abandoned. Syncs the log,
+ * waits for a checkpoint of everything, and marks the directory as cleanly stopped, unless a commit
+ * failed before. Returns how that went; a checkpoint that fails loses nothing and is no error here.
  */
 int store_close(struct store **store);
 
@@ -149,6 +160,30 @@ int store_commit(struct store *store);
 /* Bytes of log that the next commit will write. */
 size_t store_pending(const struct store *store);
 
+/*
+ * Checkpoints: what the engine has on disk, so that a start need not replay the log from its
+ * beginning, and the log can be let go of. store_checkpoint begins one of all that is committed;
+ * where one is running already, another follows it. Only with nothing pending. STORE_INVALID where
+ * nothing is kept on disk; STORE_FULL, STORE_IO, STORE_NO_MEMORY: nothing is lost by that. Once so
+ * much log was written as checkpoint_size, or as the last checkpoint's own size if that is
+ * more, store_poll begins one by itself.
+ *
+ * store_poll is called in every turn after the commit: it sees to checkpoints that ended, and trims
+ * the log behind them and behind log_retain.
+ */
+int store_checkpoint(struct store *store, struct store_error *error);
+void store_poll(struct store *store);
+
+struct store_checkpoints {
+    bool running;
+    uint64_t seq;        /* newest seq as of what is on disk */
+    uint64_t count;      /* since the start: that came to a good end, */
+    uint64_t failed;     /* that did not, */
+    const char *failure; /* and why the last of those did not; NULL: none. A view */
+};
+
+void store_checkpoints(const struct store *store, struct store_checkpoints *checkpoints);
+
 /* Undoes every transaction since the last commit. */
 void store_abandon(struct store *store);
 
@@ -163,9 +198,12 @@ uint64_t store_seq(const struct store *store);
 uint64_t store_oldest(const struct store *store);
 const char *store_epoch(const struct store *store);
 
+/* The engine's name. */
+const char *store_engine(const struct store *store);
+
 struct store_stats {
-    uint64_t memory;   /* bytes that the engine takes */
-    uint64_t disk;     /* bytes that the log takes */
+    uint64_t memory;   /* bytes that the engine takes, its caches included */
+    uint64_t disk;     /* bytes that log and engine take on disk */
     uint64_t syncs;    /* fdatasyncs that a commit waited for */
     uint64_t replayed; /* records that the start replayed */
 };

@@ -19,7 +19,7 @@ enum wire_method {
     WIRE_METHODS
 };
 
-enum wire_method_flags { WIRE_WRITES = 1 << 0, WIRE_BATCHABLE = 1 << 1 };
+enum wire_method_flags { WIRE_WRITES = 1 << 0, WIRE_BATCHABLE = 1 << 1, WIRE_FIRST = 1 << 2 };
 
 enum wire_option_number {
 #define OPTION(name, text, kind) WIRE_OPTION_##name,

@@ -181,9 +181,9 @@ static double shared_rate(struct bench *bench, double overhead, double *release_
 static void run(struct bench *bench, const struct engine_methods *methods)
 {
     struct engine_options options = {0};
-    uint64_t applied;
+    struct engine_mark mark;
     bench->order = malloc((size_t)bench->count * sizeof(bench->order[0]));
-    if (bench->order == NULL || methods->open(&bench->engine, &options, &applied, NULL) != STORE_OK)
+    if (bench->order == NULL || methods->open(&bench->engine, &options, &mark, NULL) != STORE_OK)
         exit(1);
     shuffle(bench->order, bench->count, bench->shuffled);
     double overhead = key_time(bench);

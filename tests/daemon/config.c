@@ -86,7 +86,6 @@ Test(config, what_is_wrong_is_refused_by_name)
     REFUSES("--listen tcp://127.0.0.1:65536", "65536");
     REFUSES("--listen tcp://127.0.0.1", "port");
     REFUSES("--publish tcp://127.0.0.1:12x", "12x");
-    REFUSES("--engine lmdb", "lmdb");
     REFUSES("--engine sqlite", "sqlite");
     REFUSES("--durability sometimes", "always, interval or none");
     REFUSES("--log-retain 5X", "5X");

@@ -34,10 +34,10 @@ static struct engine *open_engine(const struct engine_methods *methods, struct f
     struct engine_options options = {.admit = failure != NULL ? admit : NULL,
                                      .admit_context = failure};
     struct store_error error = {0};
-    uint64_t applied = 1;
-    int result = methods->open(&engine, &options, &applied, &error);
+    struct engine_mark mark = {.position = 1};
+    int result = methods->open(&engine, &options, &mark, &error);
     cr_assert_eq(result, STORE_OK, "%s", error.message);
-    cr_assert_eq(applied, 0);
+    cr_assert_eq(mark.position, 0);
     return engine;
 }
 

@@ -29,9 +29,9 @@ static struct engine *open_gated(struct gate *gate)
 {
     struct engine *engine = NULL;
     struct engine_options options = {.admit = pass, .admit_context = gate};
-    uint64_t applied;
+    struct engine_mark mark;
     *gate = (struct gate){.left = UINT32_MAX};
-    cr_assert_eq(engine_memory.open(&engine, &options, &applied, NULL), STORE_OK);
+    cr_assert_eq(engine_memory.open(&engine, &options, &mark, NULL), STORE_OK);
     return engine;
 }
 

@@ -109,8 +109,8 @@ static bool snapshot_is_still_for_another_thread(const struct engine_methods *me
     struct engine_snapshot *older;
     struct model model = {0};
     struct reader reader = {.model = &model};
-    uint64_t applied;
-    if (methods->open(&engine, &options, &applied, NULL) != STORE_OK)
+    struct engine_mark mark;
+    if (methods->open(&engine, &options, &mark, NULL) != STORE_OK)
         return false;
     reader.engine = engine;
     bool good = fill(engine, &model, KEYS, "first") == STORE_OK &&
