@@ -33,6 +33,7 @@ const char *const good_requests[] = {
     "[0 1 'batch' [[['delete' ['a']]] {'if' [['a' 5] [b'b' 0]]}]]",
     "[0 1 'batch' [[]]]",
     "[0 1 'stats' []]",
+    "[0 1 'checkpoint' []]",
     "[0 1 'changes' []]",
     "[0 1 'changes' [{'since' 5 'prefix' 'p:' 'limit' 10 'epoch' 'e1'}]]",
 };
