@@ -1,0 +1,222 @@
+"""The servers that scripts/bench compares, each on 127.0.0.1 with files of its own."""
+
+import csv
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import msgpack
+import zmq
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.join(TOP, "build", "bench")
+VALUE_SIZE = 100
+CLOCK_HZ = os.sysconf("SC_CLK_TCK")
+START_S = 300
+POLL_S = 0.001
+
+
+def run(*command, **options):
+    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
+
+
+def build():
+    run(os.path.join(TOP, "scripts", "install"), "run", "test", "bench")
+    run("cmake", "-S", TOP, "-B", BUILD, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release")
+    run("cmake", "--build", BUILD, "--target", "cubbyd", "cubby", "echo")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for_port(port, timeout_s=START_S):
+    end = time.monotonic() + timeout_s
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), START_S)
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(POLL_S)
+
+
+class Server:
+    """A process that may be paused while another one is measured."""
+
+    running = []
+
+    def __init__(self, name, *command):
+        begin = time.monotonic()
+        self.name = name
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        Server.running.append(self)
+        self.wait_for_reply()
+        self.start_s = time.monotonic() - begin  # until the first reply
+
+    def wait_for_reply(self):
+        wait_for_port(self.port).close()
+
+    def cpu_s(self):
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / CLOCK_HZ
+
+    def memory(self):
+        """Resident bytes of its own, without what it shares with its files."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
+            fields = dict(line.split(":", 1) for line in status)
+        return int(fields["RssAnon"].split()[0]) * 1024
+
+    def pause(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def end(self):
+        self.resume()
+        self.process.terminate()
+        self.wait()
+
+    def kill(self):
+        self.process.kill()
+        self.wait()
+
+    def wait(self):
+        self.process.wait()
+        self.process.stderr.close()
+        Server.running.remove(self)
+
+    def check(self):
+        """Ends everything where the server has ended."""
+        if self.process.poll() is not None:
+            sys.exit(f"{self.name}: {self.process.stderr.read().decode().strip()}")
+
+
+def kill_all():
+    for server in list(Server.running):
+        server.kill()
+
+
+class Cubby(Server):
+    def __init__(self, name, data, durability, *more):
+        self.port = free_port()
+        self.endpoint = f"tcp://127.0.0.1:{self.port}"
+        super().__init__(name, f"{BUILD}/daemon/cubbyd", "--data", data, "--durability", durability,
+                         "--listen", self.endpoint, "--publish", "tcp://127.0.0.1:*", *more)
+
+    def wait_for_reply(self):
+        while True:
+            try:
+                wait_for_port(self.port, 1).close()
+                break
+            except OSError:
+                self.check()
+        self.call("ping")
+
+    def call(self, method, *params):
+        with zmq.Context() as context, context.socket(zmq.REQ) as peer:
+            peer.setsockopt(zmq.RECONNECT_IVL, 1)
+            peer.setsockopt(zmq.RCVTIMEO, START_S * 1000)
+            peer.setsockopt(zmq.LINGER, 0)
+            peer.connect(self.endpoint)
+            peer.send(msgpack.packb([0, 1, method, list(params)]))
+            _, _, error, result = msgpack.unpackb(peer.recv(), strict_map_key=False)
+        if error is not None:
+            sys.exit(f"{self.name}: {method}: {error}")
+        return result
+
+    def load(self, keys):
+        self.bench(keys, "put", 1, 1, 0.2, "--load")
+
+    def bench(self, keys, workload, connections, in_flight, seconds, *more):
+        figures = json.loads(run(
+            f"{BUILD}/bindings/cli/cubby", "--connect", self.endpoint, "--json", "bench",
+            "--workload", workload, "--keys", str(keys), "--value-size", str(VALUE_SIZE),
+            "--connections", str(connections), "--in-flight", str(in_flight),
+            "--seconds", str(max(1, round(seconds))), "--timeout", "60000", *more))
+        if figures["errors"]:
+            sys.exit(f"{self.name}: {figures['errors']} errors in {workload}")
+        return (figures["operations_per_second"], figures["latency_us"]["p50"],
+                figures["operations"])
+
+
+class Echo(Cubby):
+    def __init__(self, seconds):
+        self.port = free_port()
+        self.endpoint = f"tcp://127.0.0.1:{self.port}"
+        Server.__init__(self, "echo", f"{BUILD}/tests/bench/echo", self.endpoint, str(seconds))
+
+    def wait_for_reply(self):
+        wait_for_port(self.port).close()
+
+    def bench(self, keys, workload, connections, in_flight, seconds, *more):
+        pid = ("--daemon-pid", str(self.process.pid))
+        return super().bench(keys, workload, connections, in_flight, seconds, *pid, *more)
+
+
+class Redis(Server):
+    def __init__(self, name, directory, durable):
+        self.port = free_port()
+        os.makedirs(directory, exist_ok=True)
+        super().__init__(name, "redis-server", "--bind", "127.0.0.1", "--port", str(self.port),
+                         "--dir", directory, "--save", "",
+                         "--appendonly", "yes" if durable else "no", "--appendfsync", "always",
+                         "--auto-aof-rewrite-percentage", "0", "--protected-mode", "no")
+
+    def wait_for_reply(self):
+        """Until it has read its files: before, it answers LOADING."""
+        while True:
+            try:
+                if self.command(b"PING\r\n").startswith(b"+PONG"):
+                    return
+            except OSError:
+                self.check()
+            time.sleep(POLL_S)
+
+    def command(self, line):
+        with wait_for_port(self.port) as peer:
+            peer.sendall(line)
+            return peer.makefile("rb").readline()
+
+    def load(self, keys):
+        value = b"x" * VALUE_SIZE
+        with wait_for_port(self.port) as peer:
+            answers = peer.makefile("rb")
+            for begin in range(0, keys, 1000):
+                count = min(1000, keys - begin)
+                peer.sendall(b"".join(
+                    b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n$%d\r\n%s\r\n" % (k, len(value), value)
+                    for k in range(begin, begin + count)))
+                for _ in range(count):
+                    answers.readline()
+
+    def bench(self, keys, workload, connections, in_flight, seconds, *_):
+        rate = {"put": 200000, "get": 300000}.get(workload, 200000) if in_flight * connections > 1 \
+            else 8000
+        test, pipeline = ("get" if workload == "get" else "set"), in_flight
+        requests = int(rate * seconds)
+        text = run("redis-benchmark", "-p", str(self.port), "-c", str(connections), "-P",
+                   str(pipeline), "-n", str(requests), "-r", str(keys), "-d", str(VALUE_SIZE),
+                   "-t", test, "--csv")
+        row = list(csv.DictReader(io.StringIO(text)))[0]
+        return float(row["rps"]), float(row["p50_latency_ms"]) * 1000, requests
+
+
+def measure(server, keys, workload, shape, seconds):
+    """Operations a second, p50 in us, CPU of the server in us for each operation."""
+    server.resume()
+    before = server.cpu_s()
+    rate, p50, operations = server.bench(keys, workload, *shape, seconds)
+    cpu = (server.cpu_s() - before) * 1e6 / max(operations, 1)
+    server.pause()
+    return rate, p50, cpu
