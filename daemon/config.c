@@ -180,11 +180,13 @@ static int set_log_retain(struct source *source, const char *value)
 
 static int set_checkpoint_size(struct source *source, const char *value)
 {
+    source->config->checkpoint_given = true;
     return set_size(source, "checkpoint-size", value, &source->config->checkpoint_size);
 }
 
 static int set_checkpoint_interval(struct source *source, const char *value)
 {
+    source->config->checkpoint_given = true;
     return set_number(source, "checkpoint-interval", value, 0, MAX_CHECKPOINT_INTERVAL_S, "seconds",
                       &source->config->checkpoint_interval_s);
 }
@@ -411,6 +413,9 @@ static int complete(struct source *source)
                      "--data none keeps nothing on disk, so it does not go with "
                      "--durability %s",
                      config_durability_name(config->durability));
+    if (config->data == NULL && config->checkpoint_given)
+        return wrong(source, "--data none keeps nothing on disk, so it does not go with "
+                             "--checkpoint-size and --checkpoint-interval");
     if (config->sync_interval_given && config->durability != STORE_INTERVAL)
         return wrong(source, "--sync-interval goes with --durability interval only");
     if (config->data == NULL)

@@ -37,6 +37,7 @@ struct config {
     uint64_t log_retain;
     uint64_t checkpoint_size;       /* bytes; 0: never */
     uint64_t checkpoint_interval_s; /* 0: never */
+    bool checkpoint_given;          /* one of these two */
     uint64_t memory_limit;          /* 0: none */
     bool verbose;
     char error[CONFIG_MAX_ERROR]; /* one line, where the usage was wrong */

@@ -22,6 +22,12 @@
 #   Changes kept for those that catch up, at least so many bytes (K, M, G).
 #log-retain = "64M"
 
+#   A checkpoint is written to the disk after so many bytes of log (K, M, G), and after so many
+#   seconds in which something was written; 0: not for that reason. It keeps a start short and lets
+#   the log be trimmed. SIGUSR1 and a clean stop write one too.
+#checkpoint-size = "256M"
+#checkpoint-interval = 3600
+
 #   Bytes of memory for keys and values (K, M, G), 0: no limit. Where it is reached, writes get
 #   storage_full.
 #memory-limit = 0

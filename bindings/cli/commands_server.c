@@ -1,4 +1,6 @@
 #include "bindings/cli/commands.h"
+#include <time.h>
+
 #include "bindings/cli/json.h"
 
 /* ---- batch and call: JSON in, JSON out ------------------------------------------------------ */
@@ -173,6 +175,65 @@ enum status command_ping(struct session *session)
         session_print_json(session, result);
     else
         session_print_text(session, "pong");
+    session_print_text(session, "\n");
+    return session_write(session);
+}
+
+/* ---- checkpoint ----------------------------------------------------------------------------- */
+
+enum { CHECKPOINT_POLL_MS = 50 };
+
+/* How the daemon's checkpoints stand, as of its stats. */
+struct checkpoints {
+    uint64_t seq;
+    uint64_t failed;
+};
+
+static enum status read_checkpoints(struct session *session, struct checkpoints *checkpoints)
+{
+    struct cubby_bytes stats, seq, failed;
+    if (cubby_stats(session->cubby, &stats, NULL) != CUBBY_OK)
+        return session_fail(session);
+    if (!cubby_map_find(stats, "checkpoint_seq", &seq) ||
+        !cubby_map_find(stats, "checkpoints_failed", &failed) ||
+        !cubby_as_uint(seq, &checkpoints->seq) || !cubby_as_uint(failed, &checkpoints->failed))
+        return session_malformed();
+    return STATUS_OK;
+}
+
+static enum status wait_for_checkpoint(struct session *session, uint64_t seq, uint64_t failed)
+{
+    const struct timespec pause = {.tv_nsec = CHECKPOINT_POLL_MS * 1000000L};
+    struct checkpoints now;
+    for (;;) {
+        enum status status = read_checkpoints(session, &now);
+        if (status != STATUS_OK || now.seq >= seq)
+            return status;
+        if (now.failed > failed) {
+            fputs("cubby: the checkpoint failed; the daemon's log says why\n", stderr);
+            return STATUS_REFUSED;
+        }
+        nanosleep(&pause, NULL);
+    }
+}
+
+enum status command_checkpoint(struct session *session)
+{
+    struct cubby_bytes result;
+    struct checkpoints before;
+    uint64_t seq;
+    wire_pack_array(&session->params, 0);
+    enum status status = read_checkpoints(session, &before);
+    if (status == STATUS_OK)
+        status = session_call(session, "checkpoint", &result);
+    if (status != STATUS_OK)
+        return status;
+    if (!cubby_as_uint(result, &seq))
+        return session_malformed();
+    status = wait_for_checkpoint(session, seq, before.failed);
+    if (status != STATUS_OK)
+        return status;
+    session_print_number(session, seq);
     session_print_text(session, "\n");
     return session_write(session);
 }

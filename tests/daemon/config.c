@@ -74,7 +74,16 @@ Test(config, what_is_given_is_taken)
     cr_assert_str_eq(config.listen.names[1], "tcp://127.0.0.1:1");
     cr_assert_null(config.data);
     cr_assert_eq(config.log_retain, 2048);
+    cr_assert_null(config.engine);
     cr_assert(config.verbose);
+}
+
+Test(config, checkpoints_are_taken_in_bytes_and_seconds)
+{
+    cr_assert_eq(read_words("--data /tmp/x --checkpoint-size 3M --checkpoint-interval 90"),
+                 CONFIG_RUN, "%s", config.error);
+    cr_assert_eq(config.checkpoint_size, 3 << 20);
+    cr_assert_eq(config.checkpoint_interval_s, 90);
 }
 
 Test(config, what_is_wrong_is_refused_by_name)
@@ -93,6 +102,9 @@ Test(config, what_is_wrong_is_refused_by_name)
     REFUSES("--memory-limit 99999999999999G", "99999999999999G");
     REFUSES("--eviction sieve", "sieve");
     REFUSES("--sync-interval 0 --durability interval", "from 1 to");
+    REFUSES("--checkpoint-size 1T", "1T");
+    REFUSES("--checkpoint-interval 5m", "5m");
+    REFUSES("--checkpoint-interval 99999999999", "from 0 to");
     REFUSES("--verbose=yes", "takes no value");
     REFUSES("--durability none --durability none", "twice");
     REFUSES("serve", "serve");
@@ -103,6 +115,8 @@ Test(config, what_contradicts_itself_is_refused)
     REFUSES("--data none --durability always", "--data none");
     REFUSES("--data none --durability interval", "--data none");
     REFUSES("--data /tmp/x --sync-interval 5", "--durability interval");
+    REFUSES("--data none --checkpoint-size 1M", "--data none");
+    REFUSES("--data none --checkpoint-interval 60", "--data none");
 }
 
 Test(config, help_and_version_are_found)
