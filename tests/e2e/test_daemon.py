@@ -31,7 +31,8 @@ class WrongUsage(unittest.TestCase):
 
     def test_an_option_without_its_value_is_wrong_usage(self):
         for name in ("listen", "publish", "data", "engine", "durability", "sync-interval",
-                     "log-retain", "memory-limit", "eviction", "config"):
+                     "log-retain", "checkpoint-size", "checkpoint-interval", "memory-limit",
+                     "eviction", "config"):
             self.assert_usage(f"--{name}", about=name)
         self.assert_usage("--verbose=1", about="verbose")
 
@@ -64,7 +65,8 @@ class WrongUsage(unittest.TestCase):
 
 class Information(unittest.TestCase):
     OPTIONS = ("config", "listen", "publish", "data", "engine", "durability", "sync-interval",
-               "log-retain", "memory-limit", "eviction", "verbose", "version", "help")
+               "log-retain", "checkpoint-size", "checkpoint-interval", "memory-limit", "eviction",
+               "verbose", "version", "help")
 
     def test_help_names_every_option(self):
         status, out, err = run("--help")
