@@ -186,6 +186,23 @@ static int open_directory(struct store *store, const struct store_options *optio
     return rc;
 }
 
+/*
+ * A new directory gets its state before anything else: files without one are somebody else's, so a
+ * first start that was interrupted would stand in the way of the second.
+ */
+static int begin_directory(struct store *store, const struct store_options *options,
+                           const char *engine, struct store_error *error)
+{
+    struct directory_state *state = &store->state;
+    if (store->directory == NULL || state->epoch[0] != '\0')
+        return 0;
+    snprintf(state->engine, sizeof state->engine, "%s", engine);
+    state->durability = options->durability;
+    state->clean = true;
+    int rc = directory_new_epoch(state->epoch, error);
+    return rc == 0 ? directory_save(store->directory, state, error) : rc;
+}
+
 static int open_engine(struct store *store, const struct store_options *options,
                        struct store_error *error)
 {
@@ -199,6 +216,8 @@ static int open_engine(struct store *store, const struct store_options *options,
         .context = &opening,
     };
     int rc = choose_engine(store, options, &methods, error);
+    if (rc == 0)
+        rc = begin_directory(store, options, methods->name, error);
     if (rc == 0)
         rc = methods->open(&store->engine, &engine_options, &store->mark, error);
     if (rc != 0)
