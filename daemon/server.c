@@ -284,11 +284,13 @@ static void carry_out_held(struct server *server, uint64_t time_ms)
     struct exchange *held = &server->exchanges[server->held_at];
     if (server->held == NULL)
         return;
-    zmq_msg_init(&first->peer);
-    zmq_msg_move(&first->peer, &held->peer);
-    first->empty_frame = held->empty_frame;
-    first->answer = held->answer;
-    first->msgid = held->msgid;
+    if (held != first) { /* it is where nothing but expiries made it wait */
+        zmq_msg_init(&first->peer);
+        zmq_msg_move(&first->peer, &held->peer);
+        first->empty_frame = held->empty_frame;
+        first->answer = held->answer;
+        first->msgid = held->msgid;
+    }
     carry_out(server, first, server->held, time_ms);
     server->held = NULL;
     server->count = 1;
