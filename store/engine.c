@@ -1,6 +1,6 @@
 #include "store/engine.h"
 
-static const struct engine_methods *const engines[] = {&engine_memory};
+static const struct engine_methods *const engines[] = {&engine_memory, &engine_lmdb};
 
 const struct engine_methods *engine_find(const char *name)
 {
@@ -12,5 +12,5 @@ const struct engine_methods *engine_find(const char *name)
 
 const char *engine_names(void)
 {
-    return "memory";
+    return "memory and lmdb";
 }

@@ -188,6 +188,9 @@ struct engine_methods {
 /* The state in memory: a B+tree with prefix truncation and copy-on-write snapshots. */
 extern const struct engine_methods engine_memory;
 
+/* The state on disk, in LMDB's memory-mapped B+tree: quick to read, and not bound by memory. */
+extern const struct engine_methods engine_lmdb;
+
 /* The engine of that name, NULL where there is none; and the names of all, for a sentence. */
 const struct engine_methods *engine_find(const char *name);
 const char *engine_names(void);

@@ -5,10 +5,13 @@
  */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "tests/store/engine_model.h"
 
-static const struct engine_methods *const engines[] = {&engine_memory};
+static const struct engine_methods *const engines[] = {&engine_memory, &engine_lmdb};
 
 enum { ENGINES = sizeof(engines) / sizeof(engines[0]) };
 
@@ -28,22 +31,77 @@ static struct criterion_test_params all_rows(void)
     }                                                                                              \
     ParameterizedTest(const unsigned *row, engine_contract, name)
 
-static struct engine *open_engine(const struct engine_methods *methods, struct failure *failure)
+/* Engines on disk get a directory that lives as long as the test's engine. */
+static bool is_on_disk(const struct engine_methods *methods)
+{
+    return methods != &engine_memory;
+}
+
+enum { MAX_DIRECTORY = 64 };
+
+struct place {
+    char directory[MAX_DIRECTORY];
+    struct engine *engine; /* that has it open */
+};
+
+static struct place places[8];
+
+static struct place *find_place(const struct engine *engine)
+{
+    struct place *place = places;
+    while (place->engine != engine)
+        place++;
+    return place;
+}
+
+static void make_directory(char *directory)
+{
+    snprintf(directory, MAX_DIRECTORY, "/tmp/cubby-contract-XXXXXX");
+    cr_assert_not_null(mkdtemp(directory));
+}
+
+static void remove_directory(const char *directory)
+{
+    char command[MAX_DIRECTORY + 16];
+    snprintf(command, sizeof(command), "rm -r '%s'", directory);
+    cr_assert_eq(system(command), 0);
+}
+
+static struct engine *open_there(const struct engine_methods *methods, struct failure *failure,
+                                 const char *directory, struct engine_mark *mark)
 {
     struct engine *engine = NULL;
-    struct engine_options options = {.admit = failure != NULL ? admit : NULL,
-                                     .admit_context = failure};
+    struct engine_options options = {
+        .directory = directory, .admit = failure != NULL ? admit : NULL, .admit_context = failure};
     struct store_error error = {0};
-    struct engine_mark mark = {.position = 1};
-    int result = methods->open(&engine, &options, &mark, &error);
+    int result = methods->open(&engine, &options, mark, &error);
     cr_assert_eq(result, STORE_OK, "%s", error.message);
-    cr_assert_eq(mark.position, 0);
     return engine;
+}
+
+static struct engine *open_engine(const struct engine_methods *methods, struct failure *failure)
+{
+    struct engine_mark mark = {.position = 1};
+    if (!is_on_disk(methods)) {
+        struct engine *engine = open_there(methods, failure, NULL, &mark);
+        cr_assert_eq(mark.position, 0);
+        return engine;
+    }
+    struct place *place = find_place(NULL);
+    make_directory(place->directory);
+    place->engine = open_there(methods, failure, place->directory, &mark);
+    cr_assert_eq(mark.position, 0);
+    return place->engine;
 }
 
 static void close_engine(struct engine *engine)
 {
+    struct place *place = is_on_disk(engine->methods) ? find_place(engine) : NULL;
     engine->methods->close(engine);
+    if (place == NULL)
+        return;
+    place->engine = NULL;
+    remove_directory(place->directory);
 }
 
 static int put(struct engine *engine, struct slice key, struct slice value)
@@ -72,6 +130,8 @@ static struct engine_cursor *open_cursor(struct engine *engine, struct engine_sn
 static struct engine_snapshot *take_snapshot(struct engine *engine)
 {
     struct engine_snapshot *snapshot = NULL;
+    const struct engine_mark mark = {.position = 1};
+    cr_assert_eq(engine->methods->commit(engine, &mark), STORE_OK);
     cr_assert_eq(engine->methods->snapshot(engine, &snapshot), STORE_OK);
     return snapshot;
 }
@@ -344,11 +404,13 @@ static void check_one(struct check *check, unsigned step)
         check_snapshot(check);
 }
 
-enum { CHECK_STEPS = 100000 };
+enum { CHECK_STEPS = 100000, DISK_STEPS = 20000 };
 
 static void check_many(const struct engine_methods *methods, enum shape shape, unsigned steps)
 {
     struct check *check = check_open(methods, shape);
+    if (is_on_disk(methods) && steps > DISK_STEPS)
+        steps = DISK_STEPS;
     for (unsigned step = 0; step < steps; step++)
         check_one(check, step);
     check_close(check);
@@ -376,6 +438,8 @@ CONTRACT(random_operations_on_keys_with_long_prefixes_match_a_sorted_array)
 
 CONTRACT(writes_that_run_out_of_memory_at_random_change_nothing)
 {
+    if (is_on_disk(engines[*row]))
+        return;
     struct check *check = check_open(engines[*row], SHAPE_LONG_PREFIX);
     for (unsigned step = 0; step < CHECK_STEPS / 4; step++) {
         check->failure.left = (long)random_below(&check->random, 6);
@@ -414,6 +478,8 @@ static bool fails_cleanly(const struct engine_methods *methods, enum shape shape
 
 CONTRACT(an_allocation_that_fails_leaves_the_state_as_it_was)
 {
+    if (is_on_disk(engines[*row]))
+        return;
     for (int shape = SHAPE_TINY; shape <= SHAPE_LONG_PREFIX; shape++) {
         long n = 0;
         while (n < 200 && fails_cleanly(engines[*row], (enum shape)shape, n))
@@ -457,6 +523,8 @@ CONTRACT(a_table_without_keys_counts_none)
 
 CONTRACT(cursors_and_snapshots_that_get_no_memory_say_so)
 {
+    if (is_on_disk(engines[*row]))
+        return;
     struct failure failure = {.left = -1};
     struct engine *engine = open_engine(engines[*row], &failure);
     struct engine_cursor *cursor;
@@ -827,6 +895,8 @@ CONTRACT(a_prefetch_of_keys_there_or_not_changes_nothing)
 
 CONTRACT(memory_grows_with_what_is_kept_and_comes_back)
 {
+    if (is_on_disk(engines[*row]))
+        return;
     struct engine *engine = open_engine(engines[*row], NULL);
     uint64_t empty = engine->methods->memory(engine);
     fill(engine, NULL, 5000, "value");
@@ -843,12 +913,163 @@ CONTRACT(memory_grows_with_what_is_kept_and_comes_back)
 
 CONTRACT(without_a_directory_a_checkpoint_succeeds_and_the_next_open_finds_nothing)
 {
+    if (is_on_disk(engines[*row]))
+        return;
     struct engine *engine = open_engine(engines[*row], NULL);
     struct model none = {0};
     fill(engine, NULL, 100, "value");
-    cr_assert_eq(engine->methods->checkpoint(engine, 7), STORE_OK);
+    cr_assert_eq(engine->methods->checkpoint(engine, true), STORE_OK);
     close_engine(engine);
     engine = open_engine(engines[*row], NULL);
     cr_assert(holds(engine, NULL, 0, &none));
     close_engine(engine);
+}
+
+/* What is kept on disk. */
+
+static struct engine_mark mark_of(uint64_t position)
+{
+    return (struct engine_mark){
+        .position = position, .seq = 2 * position, .time_ms = 1000 * position};
+}
+
+static void commit_at(struct engine *engine, uint64_t position)
+{
+    struct engine_mark mark = mark_of(position);
+    cr_assert_eq(engine->methods->commit(engine, &mark), STORE_OK);
+}
+
+CONTRACT(a_checkpoint_is_there_when_the_engine_is_opened_again)
+{
+    const struct engine_methods *methods = engines[*row];
+    char directory[MAX_DIRECTORY];
+    struct model model = {0};
+    struct engine_mark mark;
+    struct engine_status status;
+    if (!is_on_disk(methods))
+        return;
+    make_directory(directory);
+    struct engine *engine = open_there(methods, NULL, directory, &mark);
+    fill(engine, &model, 3000, "kept");
+    commit_at(engine, 7);
+    cr_assert_eq(methods->checkpoint(engine, true), STORE_OK);
+    methods->status(engine, &status);
+    cr_assert_eq(status.at.position, 7);
+    cr_assert_gt(status.size, 3000 * 10);
+    methods->close(engine);
+    engine = open_there(methods, NULL, directory, &mark);
+    cr_assert_eq(mark.position, 7);
+    cr_assert_eq(mark.seq, 14);
+    cr_assert_eq(mark.time_ms, 7000);
+    cr_assert(holds(engine, NULL, 0, &model));
+    methods->close(engine);
+    model_free(&model);
+    remove_directory(directory);
+}
+
+CONTRACT(what_was_not_committed_never_gets_to_the_disk)
+{
+    const struct engine_methods *methods = engines[*row];
+    char directory[MAX_DIRECTORY];
+    struct model model = {0};
+    struct engine_mark mark;
+    if (!is_on_disk(methods))
+        return;
+    make_directory(directory);
+    struct engine *engine = open_there(methods, NULL, directory, &mark);
+    fill(engine, &model, 1000, "kept");
+    commit_at(engine, 1);
+    cr_assert_eq(methods->checkpoint(engine, true), STORE_OK);
+    fill(engine, NULL, 9000, "never committed, and more than what is held back at once");
+    methods->close(engine);
+    engine = open_there(methods, NULL, directory, &mark);
+    cr_assert_eq(mark.position, 1);
+    cr_assert(holds(engine, NULL, 0, &model));
+    methods->close(engine);
+    model_free(&model);
+    remove_directory(directory);
+}
+
+/* Each round rewrites the same keys with its number, so that a state tells which round it is of. */
+enum { CRASH_KEYS = 300 };
+
+static void write_round(struct engine *engine, uint64_t round)
+{
+    for (unsigned i = 0; i < CRASH_KEYS; i++) {
+        char text[64];
+        struct slice key = numbered(text, sizeof(text), "key", i);
+        cr_assert_eq(put(engine, key, slice_of(&round, sizeof(round))), STORE_OK);
+    }
+}
+
+/* Writes rounds until it is killed; the parent hears of each commit. */
+static void write_until_killed(const struct engine_methods *methods, const char *directory,
+                               int report)
+{
+    struct engine_mark mark;
+    struct engine *engine = open_there(methods, NULL, directory, &mark);
+    for (uint64_t round = mark.position + 1;; round++) {
+        write_round(engine, round);
+        commit_at(engine, round);
+        if (round % 5 == 0)
+            (void)methods->checkpoint(engine, round % 2 == 0);
+        if (write(report, "", 1) != 1)
+            _exit(1);
+    }
+}
+
+static void kill_after(const struct engine_methods *methods, const char *directory,
+                       uint64_t reports, uint64_t pause_us)
+{
+    int pipe_ends[2];
+    char byte;
+    cr_assert_eq(pipe(pipe_ends), 0);
+    pid_t child = fork();
+    cr_assert_geq(child, 0);
+    if (child == 0)
+        write_until_killed(methods, directory, pipe_ends[1]);
+    close(pipe_ends[1]);
+    for (uint64_t i = 0; i < reports; i++)
+        cr_assert_eq(read(pipe_ends[0], &byte, 1), 1);
+    usleep((useconds_t)pause_us);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    close(pipe_ends[0]);
+}
+
+/* Every key has the round that the mark names. */
+static bool is_round(struct engine *engine, uint64_t round)
+{
+    uint64_t count = 0;
+    struct slice none = {0};
+    bool good = engine->methods->count(engine, 0, none, none, &count) == 0 &&
+                count == (round > 0 ? CRASH_KEYS : 0);
+    for (unsigned i = 0; good && round > 0 && i < CRASH_KEYS; i++) {
+        char text[64];
+        struct slice value;
+        struct slice key = numbered(text, sizeof(text), "key", i);
+        good = engine->methods->get(engine, 0, key, &value) == STORE_OK &&
+               slice_equal(value, slice_of(&round, sizeof(round)));
+    }
+    return good;
+}
+
+CONTRACT(what_a_kill_leaves_is_the_state_of_one_commit)
+{
+    const struct engine_methods *methods = engines[*row];
+    struct random random = random_start();
+    char directory[MAX_DIRECTORY];
+    struct engine_mark mark;
+    int rounds = getenv("CUBBY_LONG") != NULL ? 300 : 12;
+    if (!is_on_disk(methods))
+        return;
+    make_directory(directory);
+    for (int i = 0; i < rounds; i++) {
+        kill_after(methods, directory, random_below(&random, 20), random_below(&random, 3000));
+        struct engine *engine = open_there(methods, NULL, directory, &mark);
+        cr_assert(is_round(engine, mark.position), "round %d, mark %llu, CUBBY_SEED=%llu", i,
+                  (unsigned long long)mark.position, (unsigned long long)random.seed);
+        methods->close(engine);
+    }
+    remove_directory(directory);
 }
