@@ -82,6 +82,7 @@ struct engine_status {
     uint64_t count;  /* checkpoints since open that came to a good end */
     uint64_t failed; /* that did not */
     uint64_t size;   /* bytes on disk */
+    uint64_t cost;   /* bytes that a checkpoint writes, where it writes all of the state; else 0 */
     uint64_t cache;  /* bytes of memory that hold no more than copies of what is on disk */
     const char *failure; /* of the last that failed, or of a commit; NULL: none. A view */
 };

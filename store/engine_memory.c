@@ -2,7 +2,8 @@
 
 #include <assert.h>
 
-#include "store/memory_tree.h"
+#include "store/checkpoint_keeper.h"
+#include "store/memory_loader.h"
 
 /*
  * A table remembers what it looked for last: the store gets a key, perhaps twice, before it puts
@@ -18,7 +19,8 @@ struct finger {
 
 struct memory_engine {
     struct engine engine;
-    struct engine_mark mark; /* of the last commit */
+    struct engine_mark mark;          /* of the last commit */
+    struct checkpoint_keeper *keeper; /* NULL: nothing on disk */
     struct space space;
     struct tree trees[ENGINE_TABLES];
     struct finger fingers[ENGINE_TABLES];
@@ -57,6 +59,103 @@ static struct slice key_of(struct slice key)
     return key.size > 0 ? key : slice_of_text("");
 }
 
+/* Loading a checkpoint. */
+
+static void free_trees(struct memory_engine *memory)
+{
+    for (unsigned i = 0; i < ENGINE_TABLES; i++)
+        tree_free(&memory->trees[i], &memory->space);
+}
+
+/* What a load needs: whose trees it fills, one table after the other, and whom it tells. */
+struct loading {
+    struct memory_engine *memory;
+    const struct engine_options *options;
+    struct tree_loader *loader;
+    unsigned table;
+    uint64_t told;
+};
+
+static int change_table(struct loading *loading, unsigned table)
+{
+    int rc = tree_loader_close(&loading->loader, true);
+    loading->table = table;
+    if (rc == 0)
+        rc = tree_loader_open(&loading->loader, &loading->memory->trees[table],
+                              &loading->memory->space);
+    return rc;
+}
+
+static int load_entry(struct loading *loading, unsigned table, struct slice key, struct slice value)
+{
+    if (loading->loader == NULL || table != loading->table) {
+        int rc = change_table(loading, table);
+        if (rc != 0)
+            return rc;
+    }
+    return tree_loader_add(loading->loader, key_of(key), value);
+}
+
+static void tell_progress(struct loading *loading, uint64_t done, uint64_t size)
+{
+    if (done == loading->told || loading->options->progress == NULL)
+        return;
+    loading->told = done;
+    loading->options->progress(loading->options->context, done, size);
+}
+
+static int load_entries(struct loading *loading, struct checkpoint_reader *reader, uint64_t size,
+                        struct store_error *error)
+{
+    struct slice key;
+    struct slice value;
+    unsigned table;
+    int rc;
+    while ((rc = checkpoint_next(reader, &table, &key, &value, error)) == 0) {
+        rc = load_entry(loading, table, key, value);
+        if (rc == STORE_INVALID)
+            return checkpoint_fail(reader, error);
+        if (rc != 0)
+            return store_fail(error, (enum store_code)rc, "no memory for the checkpoint");
+        tell_progress(loading, checkpoint_read(reader), size);
+    }
+    return rc == STORE_NOT_FOUND ? 0 : rc;
+}
+
+static int load(void *context, struct checkpoint_reader *reader, uint64_t size,
+                struct store_error *error)
+{
+    struct loading *loading = context;
+    int rc = load_entries(loading, reader, size, error);
+    if (tree_loader_close(&loading->loader, rc == 0) != 0)
+        rc = store_fail(error, STORE_NO_MEMORY, "no memory for the checkpoint");
+    if (rc != 0)
+        free_trees(loading->memory);
+    return rc;
+}
+
+static int open_checkpoints(struct memory_engine *memory, const struct engine_options *options,
+                            struct store_error *error)
+{
+    struct loading loading = {.memory = memory, .options = options};
+    if (options->directory == NULL)
+        return 0;
+    int rc = checkpoint_keeper_open(&memory->keeper, options->directory, NULL, error);
+    if (rc == 0)
+        rc = checkpoint_keeper_load(memory->keeper, options, load, &loading, &memory->mark, error);
+    return rc;
+}
+
+static void memory_close(struct engine *engine)
+{
+    struct memory_engine *memory = memory_of(engine);
+    checkpoint_keeper_close(&memory->keeper, engine);
+    free_trees(memory);
+    space_end(&memory->space);
+    assert(memory->space.memory == 0);
+    free(memory);
+}
+
 static int memory_open(struct engine **engine, const struct engine_options *options,
                        struct engine_mark *mark, struct store_error *error)
 {
@@ -65,19 +164,14 @@ static int memory_open(struct engine **engine, const struct engine_options *opti
         return store_fail(error, STORE_NO_MEMORY, "no memory for the engine");
     memory->engine.methods = &engine_memory;
     space_init(&memory->space, options);
+    int rc = open_checkpoints(memory, options, error);
+    if (rc != 0) {
+        memory_close(&memory->engine);
+        return rc;
+    }
     *engine = &memory->engine;
     *mark = memory->mark;
     return STORE_OK;
-}
-
-static void memory_close(struct engine *engine)
-{
-    struct memory_engine *memory = memory_of(engine);
-    for (unsigned i = 0; i < ENGINE_TABLES; i++)
-        tree_free(&memory->trees[i], &memory->space);
-    space_end(&memory->space);
-    assert(memory->space.memory == 0);
-    free(memory);
 }
 
 static struct finger *point(struct memory_engine *memory, unsigned table, struct slice key)
@@ -254,15 +348,21 @@ static int memory_commit(struct engine *engine, const struct engine_mark *mark)
 
 static int memory_checkpoint(struct engine *engine, bool wait)
 {
-    (void)engine;
-    (void)wait;
-    return STORE_OK;
+    struct memory_engine *memory = memory_of(engine);
+    if (memory->keeper == NULL)
+        return STORE_OK;
+    return checkpoint_keeper_write(memory->keeper, engine, &memory->mark, wait);
 }
 
+/* What a snapshot kept is given back here too, where nothing is written. */
 static void memory_status(struct engine *engine, struct engine_status *status)
 {
-    (void)engine;
-    *status = (struct engine_status){0};
+    struct memory_engine *memory = memory_of(engine);
+    space_sweep(&memory->space);
+    if (memory->keeper != NULL)
+        checkpoint_keeper_status(memory->keeper, engine, status);
+    else
+        *status = (struct engine_status){0};
 }
 
 static uint64_t memory_memory(struct engine *engine)

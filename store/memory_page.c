@@ -304,9 +304,14 @@ bool page_covers(const struct page *page, struct slice key)
     return slice_has_prefix(key, slice_of(page->bytes, page->prefix_size));
 }
 
+size_t page_entry_size(size_t prefix_size, const struct page_entry *entry)
+{
+    return ENTRY_SIZE + cell_size(entry->key.size - prefix_size, entry->value_size);
+}
+
 size_t page_insert_size(const struct page *page, const struct page_entry *entry)
 {
-    return ENTRY_SIZE + cell_size(entry->key.size - page->prefix_size, entry->value_size);
+    return page_entry_size(page->prefix_size, entry);
 }
 
 /* Takes `size` bytes of the free space for a cell of the entry at `index`. */
@@ -484,6 +489,15 @@ void page_draft_add_entry(struct page_draft *draft, const struct page_entry *ent
     draft->added++;
 }
 
+void page_draft_add_entries(struct page_draft *draft, const struct page_entry *entries,
+                            unsigned count)
+{
+    if (count == 0)
+        return;
+    draft->run[draft->runs++] = (struct page_run){.entries = entries, .to = count};
+    draft->count += count;
+}
+
 void page_draft_append(struct page_draft *draft, const struct page *page, struct slice between)
 {
     page_draft_add_run(draft, page, 0, page->count);
@@ -542,7 +556,9 @@ static struct item draft_item(const struct page_draft *draft, unsigned n)
     const struct page_run *run = draft->run;
     for (; n >= run->to - run->from; run++)
         n -= run->to - run->from;
-    return run->page != NULL ? item_of(run, run->from + n) : new_item(&run->entry);
+    if (run->page != NULL)
+        return item_of(run, run->from + n);
+    return new_item(run->entries != NULL ? &run->entries[run->from + n] : &run->entry);
 }
 
 static struct slice item_key(const struct item *item, uint8_t *buffer)

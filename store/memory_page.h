@@ -116,15 +116,19 @@ bool page_can_replace(const struct page *page, unsigned index, const struct page
 void page_replace(struct page *page, unsigned index, const struct page_entry *entry);
 void page_remove(struct page *page, unsigned index);
 
+/* What the entry takes in a page whose prefix has that size. */
+size_t page_entry_size(size_t prefix_size, const struct page_entry *entry);
+
 /* The capacity to give to a page for so much content. */
 size_t page_capacity(size_t used, bool inner);
 
 /* Makes a copy, without the garbage. `capacity` is at least page_used(source). */
 void page_copy(struct page *page, size_t capacity, const struct page *source);
 
-/* Entries of a page in a row, or (page NULL) one new entry. */
+/* Entries of a page in a row, or of an array (page NULL), or (both NULL) one new entry. */
 struct page_run {
     const struct page *page;
+    const struct page_entry *entries;
     unsigned from;
     unsigned to;
     struct page_entry entry;
@@ -144,6 +148,10 @@ void page_draft_init(struct page_draft *draft, bool inner);
 void page_draft_add_run(struct page_draft *draft, const struct page *page, unsigned from,
                         unsigned to);
 void page_draft_add_entry(struct page_draft *draft, const struct page_entry *entry);
+
+/* Entries that are no change to what is there; the array lives as long as the draft. */
+void page_draft_add_entries(struct page_draft *draft, const struct page_entry *entries,
+                            unsigned count);
 
 /*
  * Adds a whole page at either end, for drafts that make one page all the same. `between` is the

@@ -662,7 +662,7 @@ static bool checkpoint_is_due(const struct store *store)
     uint64_t size = store->checkpoint_size;
     if (size == 0 || store->status.running)
         return store->again && !store->status.running;
-    return store->again || (store->written >= size && store->written >= store->status.size);
+    return store->again || (store->written >= size && store->written >= store->status.cost);
 }
 
 void store_poll(struct store *store)

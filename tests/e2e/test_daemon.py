@@ -396,7 +396,8 @@ class Output(unittest.TestCase):
             with Client(daemon) as client:
                 for number in range(3):
                     client.call("put", "key", number)
-            daemon.restart()
+            daemon.kill()
+            daemon.start()
             self.assertRegex(daemon.wait_for_line("cubbyd: read"),
                              r"^cubbyd: read 3 records of the log in \d+ ms$")
 
