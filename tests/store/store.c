@@ -278,6 +278,8 @@ Test(store, a_directory_of_something_else_is_refused)
 {
     struct store_error error;
     char path[128];
+    put_alone("a", "1");
+    cr_assert_eq(store_commit(store), 0);
     cr_assert_eq(store_close(&store), 0);
     snprintf(path, sizeof path, "%s/state", directory);
     FILE *file = fopen(path, "w");
