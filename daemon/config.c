@@ -205,6 +205,14 @@ static int set_eviction(struct source *source, const char *value)
     return wrong(source, "eviction: there is no '%s'; this version has none", value);
 }
 
+/* What is done once and not at every start does not belong into a file. */
+static int set_restore(struct source *source, const char *value)
+{
+    if (source->place[0] != '\0')
+        return wrong(source, "restore goes on the command line only");
+    return copy(source, &source->config->restore, value);
+}
+
 static int set_verbose(struct source *source, const char *value)
 {
     if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
@@ -405,6 +413,8 @@ static int complete(struct source *source)
         default_endpoint(source, &config->publish, CONFIG_DEFAULT_PUBLISH) != 0 ||
         default_data(source) != 0)
         return -1;
+    if (config->restore != NULL && (!config->data_given || config->data == NULL))
+        return wrong(source, "--restore FILE needs --data DIR, a directory to make");
     if (config->data == NULL && config->engine != NULL && strcmp(config->engine, "memory") != 0)
         return wrong(source, "--data none goes with --engine memory only, not with %s",
                      config->engine);
@@ -457,6 +467,7 @@ void config_free(struct config *config)
     free_endpoints(&config->publish);
     free(config->data);
     free(config->engine);
+    free(config->restore);
     *config = (struct config){0};
 }
 

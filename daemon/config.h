@@ -40,6 +40,7 @@ struct config {
     bool checkpoint_given;          /* one of these two */
     uint64_t memory_limit;          /* 0: none */
     bool verbose;
+    char *restore;                /* a backup to make the data directory of; NULL: serve */
     char error[CONFIG_MAX_ERROR]; /* one line, where the usage was wrong */
 };
 

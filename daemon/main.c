@@ -11,6 +11,7 @@
 
 #include "daemon/config.h"
 #include "daemon/journal.h"
+#include "daemon/restore.h"
 #include "daemon/server.h"
 
 enum {
@@ -170,6 +171,21 @@ static int run(const struct config *config, const struct journal *journal)
     return status;
 }
 
+static int run_restore(const struct config *config, const struct journal *journal)
+{
+    struct store_error error = {.message = "unknown"};
+    struct restored restored;
+    struct store_options options = {.directory = config->data, .engine = config->engine};
+    if (restore(config->restore, &options, &restored, &error) != 0) {
+        journal_say(journal, JOURNAL_ERROR, "%s", error.message);
+        return EXIT_FAILED;
+    }
+    journal_say(journal, JOURNAL_NOTICE,
+                "restored %s into %s: %" PRIu64 " keys as of seq %" PRIu64 ", under a new epoch",
+                config->restore, config->data, restored.keys, restored.seq);
+    return EXIT_STOPPED;
+}
+
 int main(int argc, char **argv)
 {
     struct config config;
@@ -189,7 +205,7 @@ int main(int argc, char **argv)
         break;
     case CONFIG_RUN:
         journal.verbose = config.verbose;
-        status = run(&config, &journal);
+        status = config.restore != NULL ? run_restore(&config, &journal) : run(&config, &journal);
         break;
     }
     config_free(&config);

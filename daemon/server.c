@@ -174,6 +174,7 @@ void server_free(struct server **pointer)
     struct server *server = *pointer;
     if (server == NULL)
         return;
+    service_free(&server->service);
     broadcast_free(&server->broadcast);
     connections_free(&server->connections);
     if (server->requests != NULL)

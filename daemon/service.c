@@ -5,19 +5,34 @@
 #include "daemon/method.h"
 
 static method_fn *const methods[WIRE_METHODS] = {
-    [WIRE_METHOD_PING] = method_ping,       [WIRE_METHOD_HELLO] = method_hello,
-    [WIRE_METHOD_GET] = method_get,         [WIRE_METHOD_PUT] = method_put,
-    [WIRE_METHOD_DELETE] = method_delete,   [WIRE_METHOD_INCREMENT] = method_increment,
-    [WIRE_METHOD_TOUCH] = method_touch,     [WIRE_METHOD_SCAN] = method_scan,
-    [WIRE_METHOD_COUNT] = method_count,     [WIRE_METHOD_DELETE_RANGE] = method_delete_range,
-    [WIRE_METHOD_BATCH] = method_batch,     [WIRE_METHOD_STATS] = method_stats,
-    [WIRE_METHOD_CHANGES] = method_changes, [WIRE_METHOD_CHECKPOINT] = method_checkpoint,
+    [WIRE_METHOD_PING] = method_ping,
+    [WIRE_METHOD_HELLO] = method_hello,
+    [WIRE_METHOD_GET] = method_get,
+    [WIRE_METHOD_PUT] = method_put,
+    [WIRE_METHOD_DELETE] = method_delete,
+    [WIRE_METHOD_INCREMENT] = method_increment,
+    [WIRE_METHOD_TOUCH] = method_touch,
+    [WIRE_METHOD_SCAN] = method_scan,
+    [WIRE_METHOD_COUNT] = method_count,
+    [WIRE_METHOD_DELETE_RANGE] = method_delete_range,
+    [WIRE_METHOD_BATCH] = method_batch,
+    [WIRE_METHOD_STATS] = method_stats,
+    [WIRE_METHOD_BACKUP] = method_backup,
+    [WIRE_METHOD_BACKUP_READ] = method_backup_read,
+    [WIRE_METHOD_BACKUP_END] = method_backup_end,
+    [WIRE_METHOD_CHANGES] = method_changes,
+    [WIRE_METHOD_CHECKPOINT] = method_checkpoint,
 };
 
 void service_init(struct service *service, struct store *store, struct counters *counters)
 {
     *service = (struct service){.store = store, .counters = counters, .durability = "none"};
     keys_init(&service->keys, store);
+}
+
+void service_free(struct service *service)
+{
+    backups_free(&service->backups);
 }
 
 enum wire_code method_run(struct call *call, enum wire_method method)
@@ -150,6 +165,7 @@ void service_refuse(struct service *service, const struct wire_request *request,
 void service_expire(struct service *service, uint64_t now_ms, unsigned limit)
 {
     uint32_t expired = 1;
+    backups_expire(&service->backups, now_ms);
     for (unsigned i = 0; i < limit && expired > 0 && keys_due(&service->keys, now_ms); i++) {
         if (keys_expire(&service->keys, now_ms, &expired) != 0)
             return; /* no space for the record: they stay absent, and are tried again */

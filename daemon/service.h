@@ -12,6 +12,7 @@
 #ifndef DAEMON_SERVICE_H
 #define DAEMON_SERVICE_H
 
+#include "daemon/backups.h"
 #include "store/keys.h"
 #include "wire/pack.h"
 #include "wire/request.h"
@@ -34,12 +35,16 @@ struct counters {
 struct service {
     struct store *store;
     struct keys keys;
+    struct backups backups;
     struct counters *counters;
     const char *durability; /* for stats */
 };
 
 /* `store` and `counters` outlive the service. */
 void service_init(struct service *service, struct store *store, struct counters *counters);
+
+/* Lets go of what it has of the store's; before store_close. */
+void service_free(struct service *service);
 
 /*
  * Reads one request into `request`. False where there is nothing to carry out: its error reply is

@@ -211,6 +211,19 @@ struct store_stats {
 void store_stats(const struct store *store, struct store_stats *stats);
 
 /*
+ * The present state, kept still: every table, entry by entry, in the order of table and key. Only
+ * with nothing pending. store_snapshot_next: STORE_NOT_FOUND behind the last; views live until the
+ * snapshot's next call. To be released before the store is closed. STORE_NO_MEMORY, STORE_IO,
+ * STORE_CORRUPT.
+ */
+struct store_snapshot;
+
+int store_snapshot(struct store *store, struct store_snapshot **snapshot);
+int store_snapshot_next(struct store_snapshot *snapshot, unsigned *table, struct slice *key,
+                        struct slice *value);
+void store_snapshot_release(struct store_snapshot **snapshot);
+
+/*
  * History. store_history_seek: the next change is the first with seq > since; STORE_COMPACTED
  * where that is not kept or since is past the newest seq. store_history_next hands out change by
  * change, STORE_NOT_FOUND at the end. Ended transactions that are not yet committed are part of it.

@@ -19,6 +19,7 @@ enum {
     WIRE_MAX_CLIENT_NAME = 255,   /* `client` of hello */
     WIRE_MAX_WAITERS = 100000,    /* reserves and pops that wait, of the daemon */
     WIRE_MAX_WATCHES = 10000,     /* watches of the daemon */
+    WIRE_MAX_BACKUPS = 4,         /* open backups of the daemon */
     WIRE_MAX_SUBSCRIPTION = 2048, /* one message from a subscriber: a topic and its command */
     WIRE_MAX_ERROR_MESSAGE = 200, /* `message` of an error, with its terminating zero */
 };

@@ -107,6 +107,13 @@ static enum wire_code read_duration(struct reading *in, const char *what, uint64
     return *value_ms <= WIRE_MAX_DURATION_MS ? WIRE_OK : refuse(in, what, must);
 }
 
+static enum wire_code read_backup(struct reading *in)
+{
+    if (wire_read_uint(in->cursor, &in->args->backup) != 0)
+        return refuse_next(in, "backup", "must be an integer from 0 to 2^64-1");
+    return WIRE_OK;
+}
+
 /* A bound of a range: a key that may be empty. */
 static enum wire_code read_bound(struct reading *in, const char *what, struct slice *bytes)
 {
@@ -400,6 +407,8 @@ static enum wire_code read_positional(struct reading *in, char letter)
         return read_expiry(in);
     case 'o':
         return read_operations(in);
+    case 'b':
+        return read_backup(in);
     default:
         return wire_fail(in->error, WIRE_INTERNAL, "%s: no such argument", in->method->name);
     }

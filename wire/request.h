@@ -46,6 +46,7 @@ struct wire_args {
     wire_integer initial; /* 0 where left out */
     uint64_t if_version;
     uint64_t since; /* 0 where left out */
+    uint64_t backup;
     struct slice epoch;
     struct slice client;
     struct wire_cursor operations; /* batch: behind the header of the array of operations */

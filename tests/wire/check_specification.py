@@ -14,7 +14,8 @@ import sys
 import msgpack
 
 # The letters of methods.def as the specification names them, and what stands for those left out.
-ARGUMENTS = {"k": "key", "v": "value", "d": "delta", "e": "ttl or nil", "o": "operations"}
+ARGUMENTS = {"k": "key", "v": "value", "d": "delta", "e": "ttl or nil", "o": "operations",
+             "b": "backup"}
 DEFAULTS = {"d": " = 1"}
 
 

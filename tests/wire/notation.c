@@ -34,6 +34,9 @@ const char *const good_requests[] = {
     "[0 1 'batch' [[]]]",
     "[0 1 'stats' []]",
     "[0 1 'checkpoint' []]",
+    "[0 1 'backup' []]",
+    "[0 1 'backup.read' [5]]",
+    "[0 1 'backup.end' [5]]",
     "[0 1 'changes' []]",
     "[0 1 'changes' [{'since' 5 'prefix' 'p:' 'limit' 10 'epoch' 'e1'}]]",
 };

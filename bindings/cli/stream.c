@@ -1,0 +1,218 @@
+#include "bindings/cli/stream.h"
+
+#include <czmq.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SHOW_MS = 200, BAR = 24, READ_STEP = 1 << 20 };
+
+static enum status fail(const char *what, const char *path)
+{
+    fprintf(stderr, "cubby: cannot %s %s: %s\n", what, path, strerror(errno));
+    return STATUS_FAILED;
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static enum status start(struct stream_writer *writer, const char *path, const char *mode)
+{
+    *writer = (struct stream_writer){.begin_ms = now_ms()};
+    if (strlen(path) >= STREAM_MAX_PATH) {
+        fputs("cubby: the file's name is too long\n", stderr);
+        return STATUS_USAGE;
+    }
+    snprintf(writer->path, sizeof(writer->path), "%s", path);
+    snprintf(writer->part, sizeof(writer->part), "%s.part", path);
+    writer->file = fopen(writer->part, mode);
+    if (writer->file == NULL)
+        return fail("write", writer->part);
+    writer->digest = zdigest_new();
+    if (writer->digest != NULL)
+        return STATUS_OK;
+    stream_close(writer, true);
+    fputs("cubby: out of memory\n", stderr);
+    return STATUS_FAILED;
+}
+
+enum status stream_create(struct stream_writer *writer, const char *path, bool force)
+{
+    if (!force && access(path, F_OK) == 0) {
+        fprintf(stderr, "cubby: %s is there already: give --force to replace it\n", path);
+        return STATUS_USAGE;
+    }
+    return start(writer, path, "we");
+}
+
+enum status stream_read(const char *path, struct buffer *content)
+{
+    FILE *file = fopen(path, "re");
+    size_t size;
+    if (file == NULL)
+        return fail("read", path);
+    do {
+        size = 0;
+        if (buffer_reserve(content, READ_STEP))
+            size = fread(content->data + content->size, 1, READ_STEP, file);
+        content->size += size;
+    } while (size > 0);
+    bool good = !content->failed && ferror(file) == 0;
+    fclose(file);
+    return good ? STATUS_OK : fail("read", path);
+}
+
+/* How much of what was left is a header and whole entries, and how many. */
+static size_t whole_part(struct slice content, uint64_t *entries, struct slice *last)
+{
+    struct wire_cursor cursor = wire_cursor_of(content);
+    struct slice object;
+    size_t size = 0;
+    *entries = 0;
+    if (wire_peek(&cursor) != WIRE_MAP ||
+        wire_read_object(&cursor, WIRE_MAX_DEPTH, &object, NULL) != 0)
+        return 0;
+    size = (size_t)(cursor.at - content.data);
+    while (wire_peek(&cursor) == WIRE_ARRAY &&
+           wire_read_object(&cursor, WIRE_MAX_DEPTH + 1, &object, NULL) == 0) {
+        size = (size_t)(cursor.at - content.data);
+        *last = object;
+        (*entries)++;
+    }
+    return size;
+}
+
+enum status stream_resume(struct stream_writer *writer, const char *path, struct buffer *content,
+                          struct slice *last)
+{
+    *last = (struct slice){0};
+    enum status status = start(writer, path, "ae");
+    if (status == STATUS_OK)
+        status = stream_read(writer->part, content);
+    if (status != STATUS_OK)
+        return status;
+    writer->bytes = whole_part(slice_of(content->data, content->size), &writer->entries, last);
+    if (ftruncate(fileno(writer->file), (off_t)writer->bytes) != 0)
+        return fail("cut", writer->part);
+    if (writer->bytes > 0)
+        zdigest_update(writer->digest, content->data, writer->bytes);
+    return STATUS_OK;
+}
+
+static enum status write_out(struct stream_writer *writer)
+{
+    struct buffer *out = &writer->out;
+    if (out->failed) {
+        fputs("cubby: out of memory\n", stderr);
+        return STATUS_FAILED;
+    }
+    if (fwrite(out->data, 1, out->size, writer->file) != out->size)
+        return fail("write", writer->part);
+    writer->bytes += out->size;
+    buffer_clear(out);
+    return STATUS_OK;
+}
+
+enum status stream_write(struct stream_writer *writer, uint64_t entries)
+{
+    if (!writer->out.failed && writer->out.size > 0)
+        zdigest_update(writer->digest, writer->out.data, writer->out.size);
+    writer->entries += entries;
+    stream_show(writer, false);
+    return write_out(writer);
+}
+
+/* So that the name is there after a power failure, too. */
+static enum status sync_directory(const char *path)
+{
+    char copy[STREAM_MAX_PATH];
+    snprintf(copy, sizeof(copy), "%s", path);
+    int directory = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool good = directory >= 0 && fsync(directory) == 0;
+    enum status status = good ? STATUS_OK : fail("sync the directory of", path);
+    if (directory >= 0)
+        close(directory);
+    return status;
+}
+
+enum status stream_finish(struct stream_writer *writer)
+{
+    wire_pack_map(&writer->out, 2);
+    wire_pack_text(&writer->out, "entries");
+    wire_pack_uint(&writer->out, writer->entries);
+    wire_pack_text(&writer->out, "sha1");
+    wire_pack_text(&writer->out, zdigest_string(writer->digest));
+    enum status status = write_out(writer);
+    if (status != STATUS_OK)
+        return status;
+    if (fflush(writer->file) != 0 || fsync(fileno(writer->file)) != 0)
+        return fail("write", writer->part);
+    if (rename(writer->part, writer->path) != 0)
+        return fail("rename", writer->part);
+    stream_show(writer, true);
+    writer->part[0] = '\0';
+    return sync_directory(writer->path);
+}
+
+void stream_close(struct stream_writer *writer, bool keep)
+{
+    if (writer->file != NULL)
+        fclose(writer->file);
+    if (!keep && writer->part[0] != '\0')
+        unlink(writer->part);
+    zdigest_destroy((zdigest_t **)&writer->digest);
+    buffer_free(&writer->out);
+    writer->file = NULL;
+}
+
+static void show_bar(const struct stream_writer *writer, double rate)
+{
+    double share = (double)writer->entries / (double)writer->expected;
+    int full = share < 1 ? (int)(share * BAR) : BAR;
+    double left = rate > 0 ? ((double)writer->expected - (double)writer->entries) / rate : 0;
+    fprintf(stderr, " [%.*s%*s] %.0f s left", full, "########################", BAR - full, "",
+            left > 0 ? left : 0);
+}
+
+void stream_show(struct stream_writer *writer, bool last)
+{
+    uint64_t now = now_ms();
+    if (!isatty(STDERR_FILENO) || (!last && now < writer->shown_ms + SHOW_MS))
+        return;
+    writer->shown_ms = now;
+    double rate = (double)writer->entries * 1000 / (double)(now - writer->begin_ms + 1);
+    fprintf(stderr, "\r%llu entries, %llu MiB, %.0f/s", (unsigned long long)writer->entries,
+            (unsigned long long)(writer->bytes >> 20), rate);
+    if (writer->expected > 0)
+        show_bar(writer, rate);
+    fputs(last ? "\033[K\n" : "\033[K", stderr);
+}
+
+/* The one thing that a signal handler can set is not in anybody's hands. */
+static atomic_bool stopped;
+
+static void stop(int number)
+{
+    (void)number;
+    atomic_store(&stopped, true);
+}
+
+void stream_take_signals(void)
+{
+    struct sigaction action = {.sa_handler = stop, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+bool stream_is_stopped(void)
+{
+    return atomic_load(&stopped);
+}

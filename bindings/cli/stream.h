@@ -1,0 +1,60 @@
+/*
+ * The files of backup and export: MessagePack objects one behind the other. A header (a map), one
+ * array for each entry, and an end: a map with how many `entries` there were and the `sha1` of
+ * every byte before it. While it is written the file is called FILE.part; it gets its name when it
+ * is whole and on the disk.
+ */
+#ifndef BINDINGS_CLI_STREAM_H
+#define BINDINGS_CLI_STREAM_H
+
+#include "bindings/cli/session.h"
+
+enum { STREAM_VERSION = 1, STREAM_MAX_PATH = 4096 };
+
+struct stream_writer {
+    char path[STREAM_MAX_PATH]; /* of the whole file */
+    char part[STREAM_MAX_PATH + 8];
+    FILE *file;
+    void *digest; /* zdigest_t */
+    struct buffer out;
+    uint64_t entries;
+    uint64_t bytes;
+    uint64_t expected; /* entries, for the progress; 0: not known */
+    uint64_t begin_ms;
+    uint64_t shown_ms;
+};
+
+/*
+ * Begins a file. STATUS_USAGE where there is one of that name already and `force` is false. Errors
+ * are said on standard error, here and below.
+ */
+enum status stream_create(struct stream_writer *writer, const char *path, bool force);
+
+/*
+ * Goes on with what an interrupted run left in FILE.part, behind its last whole entry, which is
+ * handed out as a view until the next call (data NULL: there is none); or begins one where nothing
+ * was left. `header`: how many bytes of it are there; 0: the header is to be written.
+ */
+enum status stream_resume(struct stream_writer *writer, const char *path, struct buffer *content,
+                          struct slice *last);
+
+/* Writes what was appended to writer->out, `entries` of them entries. */
+enum status stream_write(struct stream_writer *writer, uint64_t entries);
+
+/* Writes the end, syncs, renames. */
+enum status stream_finish(struct stream_writer *writer);
+
+/* Closes it; what is not finished stays as FILE.part where `keep`, else it is removed. */
+void stream_close(struct stream_writer *writer, bool keep);
+
+/* A progress line on standard error, where that is a terminal: at most a few times a second. */
+void stream_show(struct stream_writer *writer, bool last);
+
+/* Reads a whole file into `content`. */
+enum status stream_read(const char *path, struct buffer *content);
+
+/* Whether SIGINT or SIGTERM came since stream_take_signals. */
+void stream_take_signals(void);
+bool stream_is_stopped(void);
+
+#endif
