@@ -66,7 +66,7 @@ class WrongUsage(unittest.TestCase):
 class Information(unittest.TestCase):
     OPTIONS = ("config", "listen", "publish", "data", "engine", "durability", "sync-interval",
                "log-retain", "checkpoint-size", "checkpoint-interval", "memory-limit", "eviction",
-               "verbose", "version", "help")
+               "restore", "verbose", "version", "help")
 
     def test_help_names_every_option(self):
         status, out, err = run("--help")
@@ -285,7 +285,7 @@ verbose = true
         with open(EXAMPLE, encoding="utf-8") as file:
             example = file.read()
         names = set(re.findall(r"(?m)^#?([a-z-]+) = ", example))
-        self.assertEqual(names, set(Information.OPTIONS) - {"config", "version", "help"})
+        self.assertEqual(names, set(Information.OPTIONS) - {"config", "restore", "version", "help"})
         given = re.sub(r"(?m)^#([a-z-]+ = )", r"\1", example)
         given = given.replace('durability = "always"', "durability = interval")
         daemon = self.start(given, "--listen", "tcp://127.0.0.1:*", "--publish",
