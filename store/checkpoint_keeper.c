@@ -11,8 +11,7 @@
 
 enum {
     KEPT_FILES = 2,
-    PACE_STEP = 1 << 20, /* after so many bytes the thread rests, */
-    PACE_REST_US = 4000, /* so long: requests go first, on the processor and on the disk */
+    REST_US = 20000, /* behind each block: requests go first, on the processor and on the disk */
 };
 
 struct file {
@@ -208,13 +207,16 @@ int checkpoint_keeper_load(struct checkpoint_keeper *keeper, const struct engine
 
 /* Writing: the thread. */
 
-/* No clock is read for it; a rest that is cut short does no harm. */
+/*
+ * A checkpoint has time: each page that a write meets meanwhile is copied, once for the whole of
+ * it. No clock is read for the rest; one that is cut short does no harm.
+ */
 static void rest(struct job *job, const struct checkpoint_writer *writer)
 {
     uint64_t written = checkpoint_written(writer);
-    if (written - job->rested < PACE_STEP || atomic_load(&job->hurry) || atomic_load(&job->stop))
+    if (written == job->rested || atomic_load(&job->hurry) || atomic_load(&job->stop))
         return;
-    struct timespec pause = {.tv_nsec = (long)PACE_REST_US * 1000};
+    struct timespec pause = {.tv_nsec = (long)REST_US * 1000};
     nanosleep(&pause, NULL);
     job->rested = written;
 }
