@@ -441,12 +441,13 @@ static void watch_checkpoints(struct server *server, uint64_t now_us)
     }
     store_poll(server->store);
     store_checkpoints(server->store, now);
-    if (now->running && !before.running)
-        server->began_us = now_us;
+    uint64_t began_us = server->began_us;
+    if (now->running && (!before.running || now->count > before.count))
+        server->began_us = now_us; /* one may begin where another ended */
     if (now->count > before.count)
         journal_say(server->journal, JOURNAL_INFO,
                     "checkpoint at seq %" PRIu64 " after %" PRIu64 " ms", now->seq,
-                    (now_us - server->began_us) / 1000);
+                    (now_us - began_us) / 1000);
     if (now->failed > before.failed)
         journal_say(server->journal, JOURNAL_WARNING,
                     "no checkpoint: %s; nothing is lost, and the log goes on growing",

@@ -454,7 +454,7 @@ int checkpoint_open(struct checkpoint_reader **result, int directory, uint64_t p
                     struct engine_mark *mark, uint64_t *size, struct store_error *error)
 {
     char name[CHECKPOINT_NAME_SIZE];
-    struct stat status;
+    struct stat status = {0};
     struct checkpoint_reader *reader = malloc(sizeof(*reader));
     if (reader == NULL)
         return store_fail(error, STORE_NO_MEMORY, "no memory for reading a checkpoint");

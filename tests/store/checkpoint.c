@@ -640,7 +640,7 @@ static struct slice bulk_key(const struct bulk *bulk, unsigned i, uint8_t *bytes
 
 static size_t bulk_value(const struct bulk *bulk, unsigned i)
 {
-    return bulk->random ? i * 7919u % (bulk->value_size + 1) : bulk->value_size;
+    return bulk->random ? (size_t)i * 7919u % (bulk->value_size + 1) : bulk->value_size;
 }
 
 static int load_bulk(const struct bulk *bulk, struct tree *tree, struct space *space)
