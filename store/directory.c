@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <isa-l/crc.h>
+#include <limits.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/random.h>
@@ -45,17 +46,47 @@ static uint32_t checksum(const char *text, size_t size)
     return crc32_iscsi((unsigned char *)text, (int)size, 0);
 }
 
+/* A directory that was made is there after a power failure once the one above it was synced. */
+static int sync_above(const char *path)
+{
+    char above[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    size_t size = slash != NULL ? (size_t)(slash - path) : 0;
+    if (size >= sizeof above)
+        return -1;
+    snprintf(above, sizeof above, "%.*s", (int)size, path);
+    int fd = open(slash == NULL ? "."
+                  : size == 0   ? "/"
+                                : above,
+                  O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    int rc = fsync(fd);
+    close(fd);
+    return rc;
+}
+
+static int make_one(const char *path, mode_t mode)
+{
+    if (mkdir(path, mode) == 0)
+        return sync_above(path);
+    return errno == EEXIST ? 0 : -1;
+}
+
 /* Makes the directory and those above it. */
 static int make_path(char *path)
 {
+    size_t size = strlen(path);
+    while (size > 1 && path[size - 1] == '/')
+        path[--size] = '\0';
     for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
-        int rc = mkdir(path, 0755);
+        int rc = make_one(path, 0755);
         *slash = '/';
-        if (rc != 0 && errno != EEXIST)
+        if (rc != 0)
             return -1;
     }
-    return mkdir(path, 0700) != 0 && errno != EEXIST ? -1 : 0;
+    return make_one(path, 0700);
 }
 
 static int lock(struct directory *directory, struct store_error *error)
@@ -200,6 +231,10 @@ int directory_open(struct directory **result, const char *path, struct directory
     rc = lock(directory, error);
     if (rc == 0)
         rc = read_state(directory, state, error);
+    /* Of an earlier first start that was killed, or made by an operator, who may forbid this. */
+    if (rc == 0 && state->epoch[0] == '\0' && sync_above(directory->path) != 0 && errno != EACCES)
+        rc = store_fail(error, STORE_IO, "cannot sync the directory above %s: %s", path,
+                        strerror(errno));
     if (rc != 0)
         goto err_after_open;
     *result = directory;
