@@ -158,6 +158,7 @@ class History:
         self.acknowledged = {}  # (client, number): (seq, total or None), likewise
         self.shown = 0  # the newest seq that any reply has shown
         self.tags = itertools.count(1)
+        self.told = []  # [(seq, operations)] of all transactions in the model
 
     def draw(self, randomness, client, fleeting, large):
         number = self.next.get(client, 1)
@@ -185,6 +186,14 @@ class History:
             self.next[client] = max(self.next[client], number + 1)
         self.sent, self.acknowledged = {}, {}
         self.shown = self.seq = seen["seq"]
+
+    def as_of(self, seq):
+        """The entries as they were."""
+        model = Model()
+        for own_seq, operations in self.told:
+            if own_seq <= seq:
+                model.apply(operations, own_seq)
+        return model.entries
 
     def newest(self):
         """Seq of the newest transaction in the model."""
@@ -234,6 +243,7 @@ class History:
 
     def replay(self, seen, found):
         for place, seq in sorted(found.items(), key=lambda item: item[1]):
+            self.told.append((seq, self.sent[place]))
             self.changes[seq] = self.model.apply(self.sent[place], seq)
             total = self.acknowledged.get(place, (seq, None))[1]
             assert total is None or self.model.entries["total"] == [total, seq, False], \
