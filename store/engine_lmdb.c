@@ -20,11 +20,13 @@
 #include "store/engine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <isa-l/crc.h>
 #include <lmdb.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum {
     PIECE_LIMIT = 511, /* LMDB's limit as Debian builds it */
@@ -905,10 +907,45 @@ static int open_directory(struct lmdb_engine *lmdb, const char *directory,
                            lmdb->directory, strerror(errno));
 }
 
+static int sync_path(const char *path, int flags)
+{
+    int file = open(path, flags | O_CLOEXEC);
+    if (file < 0)
+        return errno;
+    int result = fsync(file) == 0 ? 0 : errno;
+    close(file);
+    return result;
+}
+
+/*
+ * LMDB writes the two pages that a file begins with, and makes its name, without a sync; it takes
+ * a file whose first pages a power failure tore for damaged. So they are made durable alone, and
+ * a file that is no longer than they are is made anew: nothing was ever committed to it.
+ */
+static int make_file(struct lmdb_engine *lmdb)
+{
+    char path[sizeof lmdb->directory + sizeof "/data.mdb"];
+    struct stat status;
+    snprintf(path, sizeof path, "%s/data.mdb", lmdb->directory);
+    if (stat(path, &status) == 0 && status.st_size > 2 * sysconf(_SC_PAGESIZE))
+        return 0;
+    if (unlink(path) != 0 && errno != ENOENT)
+        return errno;
+    int result = open_env(lmdb);
+    if (result == 0) {
+        mdb_env_close(lmdb->env);
+        lmdb->env = NULL;
+        result = sync_path(path, O_RDONLY);
+    }
+    return result == 0 ? sync_path(lmdb->directory, O_RDONLY | O_DIRECTORY) : result;
+}
+
 /* The databases themselves are made durable before anything is written into them. */
 static int start(struct lmdb_engine *lmdb, struct store_error *error)
 {
-    int result = open_env(lmdb);
+    int result = make_file(lmdb);
+    if (result == 0)
+        result = open_env(lmdb);
     if (result == 0)
         result = mdb_txn_begin(lmdb->env, NULL, 0, &lmdb->txn);
     if (result == 0)
