@@ -61,9 +61,15 @@ struct log_io {
 struct log_options {
     const char *directory; /* existing and locked by the caller; NULL: in memory */
     enum log_durability durability;
-    size_t segment_size;     /* 0: LOG_SEGMENT_SIZE; else at least LOG_MIN_SEGMENT_SIZE */
-    uint64_t applied;        /* replay what is behind this position; 0: from the first group on */
-    bool lossy;              /* the last run may have lost its newest groups, see log_open */
+    size_t segment_size; /* 0: LOG_SEGMENT_SIZE; else at least LOG_MIN_SEGMENT_SIZE */
+    uint64_t applied;    /* replay what is behind this position; 0: from the first group on */
+    bool lossy;          /* the last run may have lost its newest groups, see log_open */
+
+    /*
+     * Called, with the context of log_open, before all files of a log are removed because nothing
+     * in them is whole; a failure ends the start. NULL: nobody asks.
+     */
+    int (*begin_again)(void *context, struct store_error *error);
     const struct log_io *io; /* NULL: the system's; lives as long as the log */
 };
 

@@ -44,6 +44,7 @@ struct recovery {
     struct log *log;
     uint64_t applied;
     bool lossy;
+    int (*begin_again)(void *context, struct store_error *error);
     log_replay_fn *replay;
     log_progress_fn *progress;
     void *context;
@@ -535,6 +536,8 @@ static int sort_out_spares(struct recovery *r, uint64_t next_id)
     size_t from = r->at == r->file_count ? 0 : r->at + 1;
     size_t spares = 0;
     int code = 0;
+    if (from == 0 && r->file_count > 0 && r->begin_again != NULL)
+        code = r->begin_again(r->context, r->error);
     while (code == 0 && from + spares < r->file_count &&
            is_spare(r, from + spares, spares, next_id)) {
         code = adopt_spare(r, &r->files[from + spares]);
@@ -674,6 +677,7 @@ int log_recover(struct log *log, const struct log_options *options, log_replay_f
         .log = log,
         .applied = options->applied,
         .lossy = options->lossy,
+        .begin_again = options->begin_again,
         .replay = replay,
         .progress = progress,
         .context = context,

@@ -234,6 +234,16 @@ static bool may_have_lost(const struct directory_state *state)
     return state->epoch[0] != '\0' && !state->clean && state->durability != STORE_ALWAYS;
 }
 
+/* Files of the log are about to go, all of them: from here on they are not missed. */
+static int begin_log_again(void *context, struct store_error *error)
+{
+    struct store *store = ((struct opening *)context)->store;
+    if (!store->state.begun)
+        return 0;
+    store->state.begun = false;
+    return directory_save(store->directory, &store->state, error);
+}
+
 /* History goes on under its epoch where nothing can have been lost. */
 static int settle_epoch(struct store *store, enum store_durability durability,
                         struct store_error *error)
@@ -265,6 +275,7 @@ static int open_log(struct store *store, const struct store_options *options,
         .segment_size = options->segment_size,
         .applied = store->mark.position,
         .lossy = may_have_lost(&store->state) || !store->state.begun,
+        .begin_again = begin_log_again,
     };
     struct opening opening = {.store = store, .options = options};
     int rc = log_open(&store->log, &log_options, replay, replay_progress, &opening, error);
