@@ -83,6 +83,8 @@ __attribute__((constructor)) static void start(void)
     strcpy(root, below);
     trace =
         (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    if (trace >= 0)
+        note('I', 0, 0, 0, NULL, 0);
 }
 
 static int is_below(const char *path)

@@ -197,7 +197,8 @@ def seeded(test):
 def _tell_seed(test, seed):
     outcome = getattr(test, "_outcome", None)
     result = getattr(outcome, "result", None)
-    broken = [case for case, _ in getattr(result, "failures", []) + getattr(result, "errors", [])]
+    broken = [getattr(case, "test_case", case)  # of a subtest
+              for case, _ in getattr(result, "failures", []) + getattr(result, "errors", [])]
     if test in broken or (outcome is not None and not outcome.success):
         print(f"\nCUBBY_SEED={seed} for {test.id()}", flush=True)
 

@@ -20,7 +20,7 @@ from test_crash import DURABILITIES, FAST, LARGE_SHARE, engines
 from workload import History, Load, observe
 
 LIBRARY = os.environ["DISK_TRACE_LIBRARY"]
-IMAGES = 150 if LONG else 20  # for each engine and durability
+IMAGES = 150 if LONG else 12  # for each engine and durability
 REPLIES = 600 if LONG else 250  # of each run
 LIES = 100  # contents that a disk that lies has to be found out with
 LARGE_REPLIES = 400  # of a run that fills segments of the log
@@ -86,7 +86,7 @@ class Cut:
     def __init__(self):
         self.durability = self.epoch = None
         self.shown = 0  # newest seq that a reply has shown
-        self.stopping = self.stopped = False
+        self.stopping = self.stopped = self.started = False
         self.epochs = set()
 
     def apply(self, event):
@@ -97,7 +97,10 @@ class Cut:
             self.epochs.add(self.epoch)
             self.shown = event.a
             self.stopping = self.stopped = False
+        elif event.kind == "I":
+            self.started = True
         elif event.kind == "Q":
+            self.started = False
             self.stopping = True
         elif event.kind == "S":
             self.stopped = True
@@ -118,6 +121,7 @@ class Checker:
     def __init__(self, recording, randomness, forget=None, disk=None, cut=None):
         self.recording, self.randomness = recording, randomness
         self.disk, self.cut = disk or Disk(recording.root, forget), cut or Cut()
+        self.again = disk is not None  # an earlier failure has lost what it may have
         self.at = 0
         self.failed = None  # where the content is that cubbyd failed on
 
@@ -145,6 +149,10 @@ class Checker:
             shutil.rmtree(image)
         shutil.rmtree(kept)
 
+    def all_written(self, way):
+        """Whether everything got to the disk, synced or not, since the beginning."""
+        return way == "new" and not self.again
+
     def judge(self, image, way):
         with Daemon("--engine", self.recording.engine, data=image + "/data") as daemon:
             with Client(daemon) as client:
@@ -163,12 +171,13 @@ class Checker:
 
     def judge_state(self, seen, way):
         cut, history, seq = self.cut, self.recording.history, seen["seq"]
-        lossless = cut.durability == "always" or cut.stopped or way == "new"
+        lossless = cut.durability == "always" or cut.stopped or self.all_written(way)
         assert not lossless or seq >= cut.shown, f"seq {cut.shown} was shown, {seq} is left"
         assert seq <= history.seq, seq
         assert seen["entries"] == history.as_of(seq), f"not the state as of {seq}"
         if seen["epoch"] not in cut.epochs:
-            assert cut.durability != "always" and not cut.stopped, "a new epoch"
+            assert cut.durability != "always", "a new epoch"
+            assert cut.started or not cut.stopped, "a new epoch after a clean stop"
             assert seen["oldest"] == seq + 1, "old history under a new epoch"
             return
         assert seen["epoch"] == cut.epoch, "an epoch of before"
