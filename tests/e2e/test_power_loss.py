@@ -291,6 +291,11 @@ class Liars(Traced):
     def test_a_state_that_is_not_synced(self):
         self.found_out("memory", "the state", lambda event, name: name.endswith("state.tmp"))
 
+    @unittest.skipUnless("lmdb" in engines(), "no engine lmdb")
+    def test_pages_of_lmdb_that_are_not_synced_before_its_commit_is(self):
+        self.found_out("lmdb", "its file", lambda event, name: event.kind == "E"
+                       and name.endswith("/data.mdb"))
+
     def test_what_is_not_synced_at_a_clean_stop_without_syncs_before(self):
         self.found_out("memory", "the log at the stop",
                        lambda event, name: "/log-" in name, durability="none")
