@@ -634,7 +634,7 @@ CONTRACT(keys_that_repeat_one_byte_are_told_apart_by_their_length)
 static void fill(struct engine *engine, struct model *model, unsigned count, const char *round)
 {
     char key[64];
-    char value[64];
+    char value[96];
     for (unsigned i = 0; i < count; i++) {
         unsigned number = (unsigned)((uint64_t)i * 7919 % count);
         struct slice name = numbered(key, sizeof(key), "key", number);
