@@ -11,7 +11,8 @@
 #   ~/.local/state/cubby. "none": nothing on disk, all gone at exit.
 #data = "/var/lib/cubby"
 
-#   What holds the state: memory (which is as durable as the others, through the log).
+#   What holds the state: memory (which is as durable as the others, through the log) or lmdb. The
+#   default is what the data directory has, in a new one memory.
 #engine = "memory"
 
 #   always: a reply to a write means that it is synced to disk. interval: it is synced at most
