@@ -85,7 +85,7 @@ static enum status copy_pages(struct session *session, struct stream_writer *wri
 static enum status write_backup(struct session *session, struct stream_writer *writer)
 {
     struct cubby_bytes begun;
-    uint64_t id;
+    uint64_t id = 0;
     wire_pack_array(&session->params, 0);
     enum status status = session_call(session, "backup", &begun);
     if (status == STATUS_OK)

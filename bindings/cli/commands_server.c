@@ -204,7 +204,7 @@ static enum status read_checkpoints(struct session *session, struct checkpoints 
 static enum status wait_for_checkpoint(struct session *session, uint64_t seq, uint64_t failed)
 {
     const struct timespec pause = {.tv_nsec = CHECKPOINT_POLL_MS * 1000000L};
-    struct checkpoints now;
+    struct checkpoints now = {0};
     for (;;) {
         enum status status = read_checkpoints(session, &now);
         if (status != STATUS_OK || now.seq >= seq)
@@ -220,7 +220,7 @@ static enum status wait_for_checkpoint(struct session *session, uint64_t seq, ui
 enum status command_checkpoint(struct session *session)
 {
     struct cubby_bytes result;
-    struct checkpoints before;
+    struct checkpoints before = {0};
     uint64_t seq;
     wire_pack_array(&session->params, 0);
     enum status status = read_checkpoints(session, &before);
