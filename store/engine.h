@@ -20,9 +20,9 @@
  *
  * Order is slice_compare. Keys are 0 to ENGINE_MAX_KEY bytes, values 0 to ENGINE_MAX_VALUE.
  *
- * A view (a struct slice that an engine hands out) lives until the next put or delete on the
- * same engine, views from a cursor also only until the cursor moves or is closed; views from a
- * cursor on a snapshot are not affected by writes.
+ * A view (a struct slice that an engine hands out) lives until the next put, delete, commit or
+ * status on the same engine, views from a cursor also only until the cursor moves or is closed;
+ * views from a cursor on a snapshot are not affected by writes.
  */
 #ifndef STORE_ENGINE_H
 #define STORE_ENGINE_H
@@ -191,6 +191,9 @@ extern const struct engine_methods engine_memory;
 
 /* The state on disk, in LMDB's memory-mapped B+tree: quick to read, and not bound by memory. */
 extern const struct engine_methods engine_lmdb;
+
+/* The state on disk, in RocksDB. Needs a directory. */
+extern const struct engine_methods engine_rocksdb;
 
 /* The engine of that name, NULL where there is none; and the names of all, for a sentence. */
 const struct engine_methods *engine_find(const char *name);
