@@ -374,6 +374,7 @@ static enum wire_code run_window(struct call *call, struct window *window, size_
                                  uint32_t *done)
 {
     struct call operation = *call;
+    operation.answer = NULL;
     for (unsigned i = 0; i < window->count; i++, ++*done) {
         operation.args = &window->args[i];
         enum wire_code code = method_run(&operation, window->methods[i]);

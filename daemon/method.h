@@ -11,9 +11,12 @@
 
 struct call {
     struct service *service;
-    const struct wire_args *args;
+    const struct wire_request *request; /* the message; a batch's, for its operations */
+    const struct wire_args *args;       /* of the request, or of this operation of the batch */
+    const struct peer *peer;
     struct buffer *out;
     struct wire_error *error;
+    struct service_answer *answer; /* NULL for operations of a batch */
 };
 
 typedef enum wire_code method_fn(struct call *call);

@@ -23,6 +23,7 @@ struct exchange {
     size_t offset; /* of the reply in server->replies */
     size_t size;
     uint64_t seq; /* newest as of the reply; the changes up to it leave right behind */
+    uint64_t tag; /* for service_undelivered */
 };
 
 /* A request that was read and is not yet carried out. */
@@ -238,6 +239,7 @@ static bool take_request(struct server *server, struct exchange *exchange, struc
         refuse_frames(server, arrival);
     exchange->answer = arrival->request.answer;
     exchange->msgid = arrival->request.msgid;
+    exchange->tag = 0;
     exchange->size = server->replies.size - exchange->offset;
     return true;
 }
@@ -246,9 +248,16 @@ static void carry_out(struct server *server, struct exchange *exchange, struct a
                       uint64_t time_ms)
 {
     if (arrival->executable) {
+        const struct peer peer = {
+            slice_of(zmq_msg_data(&exchange->peer), zmq_msg_size(&exchange->peer)),
+            exchange->empty_frame};
         exchange->offset = server->replies.size;
-        service_execute(&server->service, &arrival->request, time_ms, &server->replies);
+        struct service_answer answer =
+            service_execute(&server->service, &arrival->request, &peer, time_ms, &server->replies);
         exchange->size = server->replies.size - exchange->offset;
+        exchange->tag = answer.tag;
+        if (answer.later)
+            exchange->answer = WIRE_ANSWER_NONE;
     }
     exchange->seq = store_seq(server->store);
     zmq_msg_close(&arrival->payload);
@@ -291,6 +300,7 @@ static void carry_out_held(struct server *server, uint64_t time_ms)
         first->empty_frame = held->empty_frame;
         first->answer = held->answer;
         first->msgid = held->msgid;
+        first->tag = 0;
     }
     carry_out(server, first, server->held, time_ms);
     server->held = NULL;
@@ -332,6 +342,7 @@ static void fail_turn(struct server *server, enum wire_code code, const char *me
     store_abandon(server->store);
     keys_forget_times(&server->service.keys);
     broadcast_drop(server->broadcast);
+    outbox_truncate(&server->service.outbox, 0);
     buffer_clear(&server->replies);
     for (size_t i = 0; i < server->count; i++) {
         struct exchange *exchange = &server->exchanges[i];
@@ -364,26 +375,57 @@ static int commit(struct server *server)
 
 /* Flush. */
 
-static void send_reply(struct server *server, struct exchange *exchange)
+/* Sends the payload to the peer, which is closed. False where that has left or does not read. */
+static bool send_to(struct server *server, zmq_msg_t *peer, bool empty_frame, struct slice bytes)
 {
     zmq_msg_t payload;
-    if (exchange->size == 0 || zmq_msg_init_size(&payload, exchange->size) != 0) {
-        server->counters.undelivered++;
-        zmq_msg_close(&exchange->peer);
-        return;
+    if (bytes.size == 0 || zmq_msg_init_size(&payload, bytes.size) != 0) {
+        zmq_msg_close(peer);
+        return false;
     }
-    memcpy(zmq_msg_data(&payload), server->replies.data + exchange->offset, exchange->size);
-    if (zmq_msg_send(&exchange->peer, server->requests, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
+    memcpy(zmq_msg_data(&payload), bytes.data, bytes.size);
+    if (zmq_msg_send(peer, server->requests, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
         /* EHOSTUNREACH: the peer has left. EAGAIN: it does not read. */
-        server->counters.undelivered++;
-        zmq_msg_close(&exchange->peer);
+        zmq_msg_close(peer);
         zmq_msg_close(&payload);
-        return;
+        return false;
     }
-    if (exchange->empty_frame)
+    if (empty_frame)
         (void)zmq_send(server->requests, "", 0, ZMQ_SNDMORE | ZMQ_DONTWAIT);
     if (zmq_msg_send(&payload, server->requests, ZMQ_DONTWAIT) < 0)
         zmq_msg_close(&payload);
+    return true;
+}
+
+static void note_undelivered(struct server *server, uint64_t tag)
+{
+    server->counters.undelivered++;
+    if (tag != 0)
+        service_undelivered(&server->service, tag);
+}
+
+static void send_reply(struct server *server, struct exchange *exchange)
+{
+    struct slice reply = slice_of(server->replies.data + exchange->offset, exchange->size);
+    if (!send_to(server, &exchange->peer, exchange->empty_frame, reply))
+        note_undelivered(server, exchange->tag);
+}
+
+static void send_outbox(struct server *server)
+{
+    struct outbox *outbox = &server->service.outbox;
+    for (size_t i = 0; i < outbox->count; i++) {
+        struct outbox_message message = outbox_message(outbox, i);
+        struct slice id = message.peer.id;
+        zmq_msg_t peer;
+        if (zmq_msg_init_size(&peer, id.size) == 0) {
+            memcpy(zmq_msg_data(&peer), id.data, id.size);
+            if (send_to(server, &peer, message.peer.empty_frame, message.payload))
+                continue;
+        }
+        note_undelivered(server, message.tag);
+    }
+    outbox_truncate(outbox, 0);
 }
 
 static void flush(struct server *server)
@@ -398,6 +440,7 @@ static void flush(struct server *server)
         broadcast_send(server->broadcast, seq);
     }
     broadcast_send(server->broadcast, UINT64_MAX);
+    send_outbox(server);
     server->count = 0;
     buffer_restart(&server->replies);
 }

@@ -33,6 +33,7 @@ void service_init(struct service *service, struct store *store, struct counters 
 void service_free(struct service *service)
 {
     backups_free(&service->backups);
+    outbox_free(&service->outbox);
 }
 
 enum wire_code method_run(struct call *call, enum wire_method method)
@@ -94,16 +95,16 @@ static int expire_before(struct service *service, uint64_t now_ms,
 }
 
 /* Runs the method in a transaction of its own; its result is appended to `out`. */
-static enum wire_code execute(struct service *service, const struct wire_request *request,
-                              uint64_t now_ms, struct buffer *out, struct wire_error *error)
+static enum wire_code execute(struct call *call, uint64_t now_ms)
 {
-    struct call call = {.service = service, .args = &request->args, .out = out, .error = error};
-    int rc = expire_before(service, now_ms, request);
+    struct service *service = call->service;
+    struct wire_error *error = call->error;
+    int rc = expire_before(service, now_ms, call->request);
     if (rc != 0)
         return method_store_error(error, rc);
     store_begin(service->store, now_ms);
-    enum wire_code code = method_run(&call, request->method);
-    if (code == WIRE_OK && out->failed)
+    enum wire_code code = method_run(call, call->request->method);
+    if (code == WIRE_OK && call->out->failed)
         code = method_store_error(error, STORE_NO_MEMORY);
     if (code != WIRE_OK) {
         store_cancel(service->store);
@@ -133,19 +134,36 @@ bool service_read(struct service *service, struct slice payload, struct buffer *
     return false;
 }
 
-void service_execute(struct service *service, const struct wire_request *request, uint64_t now_ms,
-                     struct buffer *out)
+struct service_answer service_execute(struct service *service, const struct wire_request *request,
+                                      const struct peer *peer, uint64_t now_ms, struct buffer *out)
 {
     struct wire_error error;
+    struct service_answer answer = {0};
+    struct call call = {.service = service,
+                        .request = request,
+                        .args = &request->args,
+                        .peer = peer,
+                        .out = out,
+                        .error = &error,
+                        .answer = &answer};
     size_t start = out->size;
     wire_pack_reply(out, request->msgid);
-    if (execute(service, request, now_ms, out, &error) != WIRE_OK) {
+    if (execute(&call, now_ms) != WIRE_OK) {
         service->counters->errors++;
         take_back(out, start);
         wire_pack_error_reply(out, request, &error);
-    } else if (request->answer == WIRE_ANSWER_NONE) {
-        take_back(out, start);
+        return (struct service_answer){0};
     }
+    if (answer.later || request->answer == WIRE_ANSWER_NONE)
+        take_back(out, start);
+    return answer;
+}
+
+/* No message has a tag yet. */
+void service_undelivered(struct service *service, uint64_t tag)
+{
+    (void)service;
+    (void)tag;
 }
 
 void service_prefetch(struct service *service, const struct slice *keys, unsigned count)

@@ -13,6 +13,7 @@
 #define DAEMON_SERVICE_H
 
 #include "daemon/backups.h"
+#include "daemon/outbox.h"
 #include "store/keys.h"
 #include "wire/pack.h"
 #include "wire/request.h"
@@ -36,6 +37,7 @@ struct service {
     struct store *store;
     struct keys keys;
     struct backups backups;
+    struct outbox outbox; /* what leaves behind the turn's replies */
     struct counters *counters;
     const char *durability; /* for stats */
 };
@@ -53,13 +55,25 @@ void service_free(struct service *service);
 bool service_read(struct service *service, struct slice payload, struct buffer *out,
                   struct wire_request *request);
 
+/* How a request is answered. All zeros: now, and whether the reply arrives changes nothing. */
+struct service_answer {
+    bool later;   /* nothing was appended: the reply comes by the outbox, in this turn or another */
+    uint64_t tag; /* for service_undelivered; 0: none */
+};
+
 /*
- * Carries out a request, whose payload is still there, and appends its reply to `out`: one
- * message, or nothing where the request is a notification. Where memory is out the reply is
- * `storage_full`; if not even that fits, out->failed is set.
+ * Carries out a request, whose payload is still there, of `peer`, and appends its reply to `out`:
+ * one message, or nothing where the request is a notification or is answered later. Where memory is
+ * out the reply is `storage_full`; if not even that fits, out->failed is set.
  */
-void service_execute(struct service *service, const struct wire_request *request, uint64_t now_ms,
-                     struct buffer *out);
+struct service_answer service_execute(struct service *service, const struct wire_request *request,
+                                      const struct peer *peer, uint64_t now_ms, struct buffer *out);
+
+/*
+ * The message with this tag, a reply or from the outbox, could not be given to its peer, which has
+ * left or does not read. After the commit; what is to be done about it is done in the next turn.
+ */
+void service_undelivered(struct service *service, uint64_t tag);
 
 /* A hint that these keys, STORE_MAX_PREFETCH at most, are in the requests that come next. */
 void service_prefetch(struct service *service, const struct slice *keys, unsigned count);

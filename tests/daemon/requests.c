@@ -182,7 +182,8 @@ void fixture_send(struct fixture *fixture, uint64_t msgid, const char *method, c
     wire_pack_request(&payload, msgid, method);
     pack_text(&payload, params);
     if (service_read(&fixture->service, buffer_slice(&payload, 0), &fixture->replies, &request))
-        service_execute(&fixture->service, &request, fixture->now_ms, &fixture->replies);
+        service_execute(&fixture->service, &request, &fixture->peer, fixture->now_ms,
+                        &fixture->replies);
     buffer_free(&payload);
 }
 

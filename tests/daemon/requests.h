@@ -11,6 +11,7 @@ struct fixture {
     struct store *store;
     struct service service;
     struct counters counters;
+    struct peer peer; /* whose requests they are; set by the test, nobody at first */
     struct buffer replies;
     uint64_t now_ms;
 };
