@@ -180,8 +180,7 @@ static void warn(const struct engine_options *options, const struct store_error 
 static int fail_all(const struct checkpoint_keeper *keeper, const struct store_error *newest,
                     struct store_error *error)
 {
-    return store_fail(error, STORE_CORRUPT, "%.300s, %s: restore the data directory from a backup",
-                      newest->message,
+    return store_fail(error, STORE_CORRUPT, "%.300s, %s", newest->message,
                       keeper->count > 1 ? "and no older checkpoint is whole"
                                         : "and there is no other checkpoint");
 }

@@ -204,10 +204,7 @@ static int read_state(struct directory *directory, struct directory_state *state
     text[size] = '\0';
     int rc = check_format(directory->path, text, error);
     if (rc == 0 && parse_state(text, (size_t)size, state) != 0)
-        rc = store_fail(error, STORE_CORRUPT,
-                        "%s/state is damaged at offset 0: restore the "
-                        "directory from a backup",
-                        directory->path);
+        rc = store_fail(error, STORE_CORRUPT, "%s/state is damaged at offset 0", directory->path);
     return rc;
 }
 

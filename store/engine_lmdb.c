@@ -849,8 +849,7 @@ static int read_mark(struct lmdb_engine *lmdb, struct store_error *error)
     if (value.mv_size != sizeof record || record.crc != check_of(&record) ||
         record.version != RECORD_VERSION)
         return (int)store_fail(error, STORE_CORRUPT,
-                               "%s/data.mdb: its mark is damaged, or of another version: restore "
-                               "the data directory from a copy",
+                               "%s/data.mdb: its mark is damaged, or of another version",
                                lmdb->directory);
     lmdb->committed = (struct engine_mark){
         .position = record.position, .seq = record.seq, .time_ms = record.time_ms};

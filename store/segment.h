@@ -1,6 +1,7 @@
 /*
  * Segments: the files of the log, what is in them, and reading them. Formats only; what they mean
- * together is the business of log.c (writing), log_recover.c (a start) and log_reader.c (history).
+ * together is the business of log.c (writing), log_scan.c and log_recover.c (a start) and
+ * log_reader.c (history).
  *
  * A segment file is called log-0000000001, log-0000000002… All numbers are little endian.
  *
@@ -20,7 +21,7 @@
  * - The group's crc is a CRC-32C of the segment's id (as a u64) and then of everything behind the
  *   crc, zeros included. So what an earlier use left in a recycled file is no group of its new one.
  * - `synced` is the number of the newest group known to be durable when this was written. It tells
- *   damage from a torn end: see log_recover.c.
+ *   damage from a torn end: see log_scan.c.
  * - `salt` is random, one for the whole log, so that no client can store a value that looks like
  *   groups of the log to somebody who searches the bytes.
  * - The header is written together with the first group. A file whose header is not its own (zeros,
@@ -28,7 +29,7 @@
  *
  * To change any of it: raise SEGMENT_VERSION, keep magic, version, id and crc of the header where
  * they are (that is how another version is recognized and refused), read the old version in
- * log_recover.c or say in CHANGELOG.md that the data is to be written anew, and keep a directory
+ * log_scan.c or say in CHANGELOG.md that the data is to be written anew, and keep a directory
  * of the old version as a test.
  */
 #ifndef STORE_SEGMENT_H

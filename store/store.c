@@ -180,8 +180,7 @@ static int open_directory(struct store *store, const struct store_options *optio
         return 0;
     int rc = directory_open(&store->directory, options->directory, state, error);
     if (rc == 0 && state->begun && !directory_has(store->directory, LOG_FILE_PREFIX))
-        rc = store_fail(error, STORE_CORRUPT,
-                        "%s has no log: its files are missing; restore the directory from a backup",
+        rc = store_fail(error, STORE_CORRUPT, "%s has no log: its files are missing",
                         options->directory);
     return rc;
 }
@@ -304,6 +303,17 @@ static void destroy(struct store *store)
     free(store);
 }
 
+/* Whatever is damaged, the same can be done about it. */
+static void add_advice(struct store_error *error)
+{
+    char what[sizeof error->message];
+    if (error == NULL || error->code != STORE_CORRUPT)
+        return;
+    snprintf(what, sizeof what, "%s", error->message);
+    (void)store_fail(error, STORE_CORRUPT, "%.400s; restore the data directory from a backup",
+                     what);
+}
+
 int store_open(struct store **result, const struct store_options *options,
                struct store_error *error)
 {
@@ -341,6 +351,7 @@ int store_open(struct store **result, const struct store_options *options,
 err_after_log:
     (void)log_close(&store->log);
 err_after_alloc:
+    add_advice(error);
     destroy(store);
     return rc;
 }
