@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "bindings/c/handle.h"
+#include "bindings/c/queue_params.h"
 #include "bindings/c/results.h"
 
 /* Operations and guards are kept encoded, without the headers that their counts make. */
@@ -138,6 +139,118 @@ void cubby_batch_guard(struct cubby_batch *batch, struct cubby_bytes key, uint64
     wire_pack_key(&batch->guards, slice_of_bytes(key));
     wire_pack_uint(&batch->guards, version);
     batch->guard_count++;
+}
+
+/* ---- Building: queues ----------------------------------------------------------------------- */
+
+size_t cubby_batch_queue_push(struct cubby_batch *batch, struct cubby_bytes queue,
+                              struct cubby_bytes body, const struct cubby_push_options *options)
+{
+    batch->misused |= !params_is_object(body);
+    params_queue_push(open_operation(batch, "queue.push"), queue, body, options);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_queue_reserve(struct cubby_batch *batch, const struct cubby_bytes *queues,
+                                 size_t queue_count, const struct cubby_reserve_options *options)
+{
+    const struct queue_names names = {queues, queue_count};
+    params_queue_reserve(open_operation(batch, "queue.reserve"), names, 0, options);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_queue_pop(struct cubby_batch *batch, const struct cubby_bytes *queues,
+                             size_t queue_count, const struct cubby_reserve_options *options)
+{
+    const struct queue_names names = {queues, queue_count};
+    params_queue_pop(open_operation(batch, "queue.pop"), names, 0, options);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_queue_ack(struct cubby_batch *batch, uint64_t id, uint64_t lease)
+{
+    params_queue_ack(open_operation(batch, "queue.ack"), id, lease);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_queue_nack(struct cubby_batch *batch, uint64_t id, uint64_t lease,
+                              const struct cubby_nack_options *options)
+{
+    params_queue_nack(open_operation(batch, "queue.nack"), id, lease, options);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_queue_extend(struct cubby_batch *batch, uint64_t id, uint64_t lease, uint64_t ms)
+{
+    params_queue_extend(open_operation(batch, "queue.extend"), id, lease, ms);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_queue_bury(struct cubby_batch *batch, uint64_t id, uint64_t lease,
+                              struct cubby_bytes error)
+{
+    params_queue_bury(open_operation(batch, "queue.bury"), id, lease, error);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_queue_kick(struct cubby_batch *batch, struct cubby_bytes queue,
+                              const struct cubby_kick_options *options)
+{
+    params_queue_kick(open_operation(batch, "queue.kick"), queue, options);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_queue_delete(struct cubby_batch *batch, uint64_t id)
+{
+    params_number(open_operation(batch, "queue.delete"), id);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_queue_job(struct cubby_batch *batch, uint64_t id)
+{
+    params_number(open_operation(batch, "queue.job"), id);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_queue_peek(struct cubby_batch *batch, struct cubby_bytes queue,
+                              const struct cubby_peek_options *options)
+{
+    batch->misused |=
+        options != NULL && options->after.data != NULL && !params_is_object(options->after);
+    params_queue_peek(open_operation(batch, "queue.peek"), queue, options);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_queue_configure(struct cubby_batch *batch, struct cubby_bytes queue,
+                                   const struct cubby_configure_options *options)
+{
+    params_queue_configure(open_operation(batch, "queue.configure"), queue, options);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_queue_pause(struct cubby_batch *batch, struct cubby_bytes queue, int64_t ms)
+{
+    params_queue_pause(open_operation(batch, "queue.pause"), queue, ms);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_queue_resume(struct cubby_batch *batch, struct cubby_bytes queue)
+{
+    params_queue(open_operation(batch, "queue.resume"), queue);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_queue_purge(struct cubby_batch *batch, struct cubby_bytes queue,
+                               enum cubby_job_state state)
+{
+    params_queue_purge(open_operation(batch, "queue.purge"), queue, state);
+    return batch->operation_count - 1;
+}
+
+size_t cubby_batch_queue_drop(struct cubby_batch *batch, struct cubby_bytes queue)
+{
+    params_queue(open_operation(batch, "queue.drop"), queue);
+    return batch->operation_count - 1;
 }
 
 /* ---- Running -------------------------------------------------------------------------------- */

@@ -20,10 +20,10 @@
  *
  * Bytes: keys and values are `struct cubby_bytes`, a pointer and a size. What is passed in is
  * copied before the function returns. What comes out is a view; how long it lives is said where
- * it comes out, and nothing that comes out as a view is freed. Three things are owned by the
- * caller and freed: pages, batches, and buffers. "The next call on the handle" below means any
- * function that takes the handle and sends, receives or closes; it does not mean cubby_last_error,
- * cubby_outstanding, cubby_fd or cubby_wait_ms.
+ * it comes out, and nothing that comes out as a view is freed. Four things are owned by the
+ * caller and freed: pages, jobs, batches, and buffers. "The next call on the handle" below means
+ * any function that takes the handle and sends, receives or closes; it does not mean
+ * cubby_last_error, cubby_outstanding, cubby_fd or cubby_wait_ms.
  *
  * Values are MessagePack, one encoded object each, stored and returned byte for byte. The
  * functions cubby_pack_… and cubby_as_… make and take apart simple ones; any MessagePack library
@@ -679,5 +679,7 @@ CUBBY_API bool cubby_map_find(struct cubby_bytes map, const char *name, struct c
 #ifdef __cplusplus
 }
 #endif
+
+#include "cubby_queues.h"
 
 #endif

@@ -14,22 +14,18 @@ static void pack_key(struct buffer *out, struct cubby_bytes key)
     wire_pack_key(out, slice_of_bytes(key));
 }
 
-/*
- * Params with options: the array's header, the options' count, and then one line for each
- * option. The map is left out where it is empty: a byte saved, and a shorter path in the daemon.
- */
-static void open_params(struct buffer *out, uint32_t positional, unsigned options)
+void params_open(struct buffer *out, uint32_t positional, unsigned options)
 {
     wire_pack_array(out, positional + (options > 0));
 }
 
-static void open_options(struct buffer *out, unsigned options)
+void params_open_options(struct buffer *out, unsigned options)
 {
     if (options > 0)
         wire_pack_map(out, options);
 }
 
-static void option_uint(struct buffer *out, bool given, const char *name, uint64_t value)
+void params_option_uint(struct buffer *out, bool given, const char *name, uint64_t value)
 {
     if (!given)
         return;
@@ -45,7 +41,7 @@ static void option_true(struct buffer *out, bool given, const char *name)
     wire_pack_bool(out, true);
 }
 
-static void option_bytes(struct buffer *out, const char *name, struct cubby_bytes bytes)
+void params_option_bytes(struct buffer *out, const char *name, struct cubby_bytes bytes)
 {
     if (bytes.data == NULL)
         return;
@@ -69,8 +65,8 @@ void params_none(struct buffer *out)
 void params_hello(struct buffer *out, struct cubby_bytes client)
 {
     unsigned count = client.data != NULL;
-    open_params(out, 0, count);
-    open_options(out, count);
+    params_open(out, 0, count);
+    params_open_options(out, count);
     if (count > 0) {
         wire_pack_text(out, "client");
         wire_pack_str(out, slice_of_bytes(client));
@@ -79,7 +75,7 @@ void params_hello(struct buffer *out, struct cubby_bytes client)
 
 void params_get(struct buffer *out, struct cubby_bytes key)
 {
-    open_params(out, 1, 0);
+    params_open(out, 1, 0);
     pack_key(out, key);
 }
 
@@ -90,13 +86,13 @@ void params_put(struct buffer *out, struct cubby_bytes key, struct cubby_bytes v
     const struct cubby_put_options *o = options != NULL ? options : &none;
     unsigned count = (unsigned)o->has_ttl + o->keep_ttl + o->has_if_version +
                      (o->condition != CUBBY_ALWAYS) + o->previous;
-    open_params(out, 2, count);
+    params_open(out, 2, count);
     pack_key(out, key);
     wire_pack_object(out, slice_of_bytes(value));
-    open_options(out, count);
-    option_uint(out, o->has_ttl, "ttl", o->ttl_ms);
+    params_open_options(out, count);
+    params_option_uint(out, o->has_ttl, "ttl", o->ttl_ms);
     option_true(out, o->keep_ttl, "keep_ttl");
-    option_uint(out, o->has_if_version, "if_version", o->if_version);
+    params_option_uint(out, o->has_if_version, "if_version", o->if_version);
     option_condition(out, o->condition);
     option_true(out, o->previous, "previous");
 }
@@ -107,10 +103,10 @@ void params_delete(struct buffer *out, struct cubby_bytes key,
     const struct cubby_delete_options none = {0};
     const struct cubby_delete_options *o = options != NULL ? options : &none;
     unsigned count = (unsigned)o->has_if_version + (o->condition != CUBBY_ALWAYS) + o->previous;
-    open_params(out, 1, count);
+    params_open(out, 1, count);
     pack_key(out, key);
-    open_options(out, count);
-    option_uint(out, o->has_if_version, "if_version", o->if_version);
+    params_open_options(out, count);
+    params_option_uint(out, o->has_if_version, "if_version", o->if_version);
     option_condition(out, o->condition);
     option_true(out, o->previous, "previous");
 }
@@ -122,22 +118,22 @@ void params_increment(struct buffer *out, struct cubby_bytes key, int64_t delta,
     const struct cubby_increment_options *o = options != NULL ? options : &none;
     unsigned count = (unsigned)(o->initial != 0) + o->has_ttl + o->has_if_version +
                      (o->condition != CUBBY_ALWAYS);
-    open_params(out, 2, count);
+    params_open(out, 2, count);
     pack_key(out, key);
     wire_pack_integer(out, delta);
-    open_options(out, count);
+    params_open_options(out, count);
     if (o->initial != 0) {
         wire_pack_text(out, "initial");
         wire_pack_integer(out, o->initial);
     }
-    option_uint(out, o->has_ttl, "ttl", o->ttl_ms);
-    option_uint(out, o->has_if_version, "if_version", o->if_version);
+    params_option_uint(out, o->has_ttl, "ttl", o->ttl_ms);
+    params_option_uint(out, o->has_if_version, "if_version", o->if_version);
     option_condition(out, o->condition);
 }
 
 void params_touch(struct buffer *out, struct cubby_bytes key, uint64_t ttl_ms)
 {
-    open_params(out, 2, 0);
+    params_open(out, 2, 0);
     pack_key(out, key);
     if (ttl_ms == CUBBY_NO_TTL)
         wire_pack_nil(out);
@@ -157,9 +153,9 @@ static void option_range(struct buffer *out, const struct cubby_range *range)
 {
     if (range == NULL)
         return;
-    option_bytes(out, "prefix", range->prefix);
-    option_bytes(out, "start", range->start);
-    option_bytes(out, "end", range->end);
+    params_option_bytes(out, "prefix", range->prefix);
+    params_option_bytes(out, "start", range->start);
+    params_option_bytes(out, "end", range->end);
 }
 
 void params_scan(struct buffer *out, const struct cubby_range *range,
@@ -169,11 +165,11 @@ void params_scan(struct buffer *out, const struct cubby_range *range,
     const struct cubby_scan_options *o = options != NULL ? options : &none;
     unsigned count =
         count_range(range) + (o->after.data != NULL) + (o->limit > 0) + o->reverse + o->keys_only;
-    open_params(out, 0, count);
-    open_options(out, count);
+    params_open(out, 0, count);
+    params_open_options(out, count);
     option_range(out, range);
-    option_bytes(out, "after", o->after);
-    option_uint(out, o->limit > 0, "limit", o->limit);
+    params_option_bytes(out, "after", o->after);
+    params_option_uint(out, o->limit > 0, "limit", o->limit);
     option_true(out, o->reverse, "reverse");
     option_true(out, o->keys_only, "keys_only");
 }
@@ -181,8 +177,8 @@ void params_scan(struct buffer *out, const struct cubby_range *range,
 void params_count(struct buffer *out, const struct cubby_range *range)
 {
     unsigned count = count_range(range);
-    open_params(out, 0, count);
-    open_options(out, count);
+    params_open(out, 0, count);
+    params_open_options(out, count);
     option_range(out, range);
 }
 
@@ -191,10 +187,10 @@ void params_delete_range(struct buffer *out, const struct cubby_range *range,
 {
     uint32_t limit = options != NULL ? options->limit : 0;
     unsigned count = count_range(range) + (limit > 0);
-    open_params(out, 0, count);
-    open_options(out, count);
+    params_open(out, 0, count);
+    params_open_options(out, count);
     option_range(out, range);
-    option_uint(out, limit > 0, "limit", limit);
+    params_option_uint(out, limit > 0, "limit", limit);
 }
 
 void params_changes(struct buffer *out, const struct cubby_changes_options *options)
@@ -203,10 +199,10 @@ void params_changes(struct buffer *out, const struct cubby_changes_options *opti
     const struct cubby_changes_options *o = options != NULL ? options : &none;
     unsigned count =
         1u + (o->prefix.data != NULL) + (o->limit > 0) + (unsigned)(o->epoch.data != NULL);
-    open_params(out, 0, count);
-    open_options(out, count);
-    option_uint(out, true, "since", o->since);
-    option_bytes(out, "prefix", o->prefix);
-    option_bytes(out, "epoch", o->epoch);
-    option_uint(out, o->limit > 0, "limit", o->limit);
+    params_open(out, 0, count);
+    params_open_options(out, count);
+    params_option_uint(out, true, "since", o->since);
+    params_option_bytes(out, "prefix", o->prefix);
+    params_option_bytes(out, "epoch", o->epoch);
+    params_option_uint(out, o->limit > 0, "limit", o->limit);
 }

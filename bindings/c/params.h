@@ -28,6 +28,16 @@ enum { PARAMS_DEPTH = WIRE_MAX_DEPTH + 8 };
 /* Whether the bytes are one whole MessagePack object and nothing else. */
 bool params_is_object(struct cubby_bytes bytes);
 
+/*
+ * Params with options: the array's header, then what is positional, then the options' header and a
+ * call for each option. The map is left out where it is empty: a byte saved, and a shorter path in
+ * the daemon. `bytes` with NULL data are not given.
+ */
+void params_open(struct buffer *out, uint32_t positional, unsigned options);
+void params_open_options(struct buffer *out, unsigned options);
+void params_option_uint(struct buffer *out, bool given, const char *name, uint64_t value);
+void params_option_bytes(struct buffer *out, const char *name, struct cubby_bytes bytes);
+
 void params_none(struct buffer *out);
 void params_hello(struct buffer *out, struct cubby_bytes client);
 void params_get(struct buffer *out, struct cubby_bytes key);

@@ -4,18 +4,18 @@
 
 enum { VALUE_COUNT = 3, ENTRY_COUNT = 4, CHANGE_COUNT = 7, PAIR_COUNT = 2 };
 
-static struct wire_cursor cursor_of(struct cubby_bytes result)
+struct wire_cursor results_cursor_of(struct cubby_bytes result)
 {
     return wire_cursor_of(slice_of_bytes(result));
 }
 
-static int read_counted(struct wire_cursor *cursor, uint32_t expected)
+int results_read_counted(struct wire_cursor *cursor, uint32_t expected)
 {
     uint32_t count;
     return wire_read_array(cursor, &count) == 0 && count == expected ? 0 : -1;
 }
 
-static int read_bytes(struct wire_cursor *cursor, struct cubby_bytes *bytes)
+int results_read_bytes(struct wire_cursor *cursor, struct cubby_bytes *bytes)
 {
     struct slice slice;
     if (wire_read_bytes(cursor, &slice) != 0)
@@ -24,7 +24,7 @@ static int read_bytes(struct wire_cursor *cursor, struct cubby_bytes *bytes)
     return 0;
 }
 
-static int read_object(struct wire_cursor *cursor, struct cubby_bytes *object)
+int results_read_object(struct wire_cursor *cursor, struct cubby_bytes *object)
 {
     struct slice slice;
     if (wire_read_object(cursor, PARAMS_DEPTH, &slice, NULL) != 0)
@@ -33,10 +33,10 @@ static int read_object(struct wire_cursor *cursor, struct cubby_bytes *object)
     return 0;
 }
 
-static int read_expires_at(struct wire_cursor *cursor, uint64_t *expires_at_ms)
+int results_read_time(struct wire_cursor *cursor, uint64_t *time_ms)
 {
-    *expires_at_ms = 0;
-    return wire_read_nil(cursor) == 0 ? 0 : wire_read_uint(cursor, expires_at_ms);
+    *time_ms = 0;
+    return wire_read_nil(cursor) == 0 ? 0 : wire_read_uint(cursor, time_ms);
 }
 
 /* nil, or [value, version, expires_at]. */
@@ -46,74 +46,76 @@ static int read_value(struct wire_cursor *cursor, struct cubby_value *value)
     if (wire_read_nil(cursor) == 0)
         return 0;
     value->exists = true;
-    if (read_counted(cursor, VALUE_COUNT) != 0 || read_object(cursor, &value->value) != 0 ||
+    if (results_read_counted(cursor, VALUE_COUNT) != 0 ||
+        results_read_object(cursor, &value->value) != 0 ||
         wire_read_uint(cursor, &value->version) != 0)
         return -1;
-    return read_expires_at(cursor, &value->expires_at_ms);
+    return results_read_time(cursor, &value->expires_at_ms);
 }
 
-/* What is left behind a result makes it another method's. */
-static enum cubby_status finish(const struct wire_cursor *cursor, int read)
+enum cubby_status results_finish(const struct wire_cursor *cursor, int read)
 {
     return read == 0 && wire_at_end(cursor) ? CUBBY_OK : CUBBY_PROTOCOL;
 }
 
 enum cubby_status cubby_read_value(struct cubby_bytes result, struct cubby_value *value)
 {
-    struct wire_cursor cursor = cursor_of(result);
-    return finish(&cursor, read_value(&cursor, value));
+    struct wire_cursor cursor = results_cursor_of(result);
+    return results_finish(&cursor, read_value(&cursor, value));
 }
 
 enum cubby_status cubby_read_written(struct cubby_bytes result, struct cubby_written *written)
 {
-    struct wire_cursor cursor = cursor_of(result);
+    struct wire_cursor cursor = results_cursor_of(result);
     *written = (struct cubby_written){0};
     if (wire_read_uint(&cursor, &written->version) == 0)
-        return finish(&cursor, 0);
-    if (read_counted(&cursor, PAIR_COUNT) != 0 || wire_read_uint(&cursor, &written->version) != 0)
+        return results_finish(&cursor, 0);
+    if (results_read_counted(&cursor, PAIR_COUNT) != 0 ||
+        wire_read_uint(&cursor, &written->version) != 0)
         return CUBBY_PROTOCOL;
-    return finish(&cursor, read_value(&cursor, &written->previous));
+    return results_finish(&cursor, read_value(&cursor, &written->previous));
 }
 
 enum cubby_status cubby_read_deleted(struct cubby_bytes result, struct cubby_deleted *deleted)
 {
-    struct wire_cursor cursor = cursor_of(result);
+    struct wire_cursor cursor = results_cursor_of(result);
     *deleted = (struct cubby_deleted){0};
     if (wire_read_bool(&cursor, &deleted->existed) == 0)
-        return finish(&cursor, 0);
-    if (read_counted(&cursor, PAIR_COUNT) != 0 || wire_read_bool(&cursor, &deleted->existed) != 0)
+        return results_finish(&cursor, 0);
+    if (results_read_counted(&cursor, PAIR_COUNT) != 0 ||
+        wire_read_bool(&cursor, &deleted->existed) != 0)
         return CUBBY_PROTOCOL;
-    return finish(&cursor, read_value(&cursor, &deleted->previous));
+    return results_finish(&cursor, read_value(&cursor, &deleted->previous));
 }
 
 enum cubby_status cubby_read_incremented(struct cubby_bytes result,
                                          struct cubby_incremented *incremented)
 {
-    struct wire_cursor cursor = cursor_of(result);
+    struct wire_cursor cursor = results_cursor_of(result);
     wire_integer sum;
     *incremented = (struct cubby_incremented){0};
-    if (read_counted(&cursor, PAIR_COUNT) != 0 || wire_read_integer(&cursor, &sum) != 0)
+    if (results_read_counted(&cursor, PAIR_COUNT) != 0 || wire_read_integer(&cursor, &sum) != 0)
         return CUBBY_PROTOCOL;
     incremented->value = (int64_t)(uint64_t)sum;
     incremented->above_int64 = sum > INT64_MAX;
-    return finish(&cursor, wire_read_uint(&cursor, &incremented->version));
+    return results_finish(&cursor, wire_read_uint(&cursor, &incremented->version));
 }
 
 enum cubby_status cubby_read_touched(struct cubby_bytes result, bool *existed)
 {
-    struct wire_cursor cursor = cursor_of(result);
-    return finish(&cursor, wire_read_bool(&cursor, existed));
+    struct wire_cursor cursor = results_cursor_of(result);
+    return results_finish(&cursor, wire_read_bool(&cursor, existed));
 }
 
 enum cubby_status cubby_read_count(struct cubby_bytes result, uint64_t *count)
 {
-    struct wire_cursor cursor = cursor_of(result);
-    return finish(&cursor, wire_read_uint(&cursor, count));
+    struct wire_cursor cursor = results_cursor_of(result);
+    return results_finish(&cursor, wire_read_uint(&cursor, count));
 }
 
 int results_find(struct cubby_bytes map, struct results_field *fields, size_t count)
 {
-    struct wire_cursor cursor = cursor_of(map);
+    struct wire_cursor cursor = results_cursor_of(map);
     size_t found = 0;
     uint32_t pairs;
     if (wire_read_map(&cursor, &pairs) != 0)
@@ -121,7 +123,7 @@ int results_find(struct cubby_bytes map, struct results_field *fields, size_t co
     for (; pairs > 0 && found < count; pairs--) {
         struct slice name;
         struct cubby_bytes value;
-        if (wire_read_str(&cursor, &name) != 0 || read_object(&cursor, &value) != 0)
+        if (wire_read_str(&cursor, &name) != 0 || results_read_object(&cursor, &value) != 0)
             return -1;
         for (size_t i = 0; i < count; i++) {
             if (!slice_equal(name, slice_of_text(fields[i].name)))
@@ -187,8 +189,7 @@ enum cubby_status cubby_read_hello(struct cubby_bytes result, struct cubby_serve
  * which they point.
  */
 
-/* Room for `count` rows; the cursor is moved to the copy. NULL: no memory. */
-static void *page_new(size_t page_size, size_t row_size, uint32_t count, struct wire_cursor *rows)
+void *results_page_new(size_t page_size, size_t row_size, uint32_t count, struct wire_cursor *rows)
 {
     size_t head = page_size + row_size * count;
     size_t size = (size_t)(rows->end - rows->at);
@@ -203,12 +204,14 @@ static void *page_new(size_t page_size, size_t row_size, uint32_t count, struct 
 /* A key where only keys were asked for, or [key, value, version, expires_at]. */
 static int read_entry(struct wire_cursor *cursor, struct cubby_entry *entry)
 {
-    if (read_bytes(cursor, &entry->key) == 0)
+    if (results_read_bytes(cursor, &entry->key) == 0)
         return 0;
-    if (read_counted(cursor, ENTRY_COUNT) != 0 || read_bytes(cursor, &entry->key) != 0 ||
-        read_object(cursor, &entry->value) != 0 || wire_read_uint(cursor, &entry->version) != 0)
+    if (results_read_counted(cursor, ENTRY_COUNT) != 0 ||
+        results_read_bytes(cursor, &entry->key) != 0 ||
+        results_read_object(cursor, &entry->value) != 0 ||
+        wire_read_uint(cursor, &entry->version) != 0)
         return -1;
-    return read_expires_at(cursor, &entry->expires_at_ms);
+    return results_read_time(cursor, &entry->expires_at_ms);
 }
 
 static int read_entries(struct wire_cursor *rows, struct cubby_entry *entries, uint32_t count)
@@ -239,10 +242,10 @@ enum cubby_status cubby_read_page(struct cubby_bytes result, struct cubby_page *
     uint32_t count;
     if (results_find(result, fields, 3) != 0 || !cubby_as_uint(fields[2].value, &seq))
         return CUBBY_PROTOCOL;
-    struct wire_cursor rows = cursor_of(fields[0].value);
+    struct wire_cursor rows = results_cursor_of(fields[0].value);
     if (wire_read_array(&rows, &count) != 0)
         return CUBBY_PROTOCOL;
-    struct cubby_page *read = page_new(sizeof(*read), sizeof(*read->entries), count, &rows);
+    struct cubby_page *read = results_page_new(sizeof(*read), sizeof(*read->entries), count, &rows);
     if (read == NULL)
         return CUBBY_NO_MEMORY;
     struct cubby_entry *entries = (struct cubby_entry *)(read + 1);
@@ -296,11 +299,12 @@ static int read_uint32(struct wire_cursor *cursor, uint32_t *number)
 int results_read_change(struct wire_cursor *cursor, struct cubby_change *change)
 {
     *change = (struct cubby_change){0};
-    if (read_counted(cursor, CHANGE_COUNT) != 0 || wire_read_uint(cursor, &change->seq) != 0 ||
-        read_uint32(cursor, &change->index) != 0 || read_uint32(cursor, &change->count) != 0 ||
-        read_kind(cursor, &change->kind) != 0 || read_bytes(cursor, &change->key) != 0 ||
-        read_object(cursor, &change->value) != 0 ||
-        read_expires_at(cursor, &change->expires_at_ms) != 0)
+    if (results_read_counted(cursor, CHANGE_COUNT) != 0 ||
+        wire_read_uint(cursor, &change->seq) != 0 || read_uint32(cursor, &change->index) != 0 ||
+        read_uint32(cursor, &change->count) != 0 || read_kind(cursor, &change->kind) != 0 ||
+        results_read_bytes(cursor, &change->key) != 0 ||
+        results_read_object(cursor, &change->value) != 0 ||
+        results_read_time(cursor, &change->expires_at_ms) != 0)
         return -1;
     if (change->kind != CUBBY_PUT)
         change->value = cubby_data(NULL, 0);
@@ -337,12 +341,12 @@ enum cubby_status cubby_read_changes(struct cubby_bytes result, struct cubby_cha
     uint32_t count;
     if (read_history(result, &head, &encoded) != 0)
         return CUBBY_PROTOCOL;
-    struct wire_cursor rows = cursor_of(encoded);
+    struct wire_cursor rows = results_cursor_of(encoded);
     if (wire_read_array(&rows, &count) != 0)
         return CUBBY_PROTOCOL;
     size_t before = sizeof(head) + head.epoch.size;
     before += (sizeof(void *) - before % sizeof(void *)) % sizeof(void *);
-    struct cubby_change_page *read = page_new(before, sizeof(*read->changes), count, &rows);
+    struct cubby_change_page *read = results_page_new(before, sizeof(*read->changes), count, &rows);
     if (read == NULL)
         return CUBBY_NO_MEMORY;
     struct cubby_change *changes = (struct cubby_change *)((uint8_t *)read + before);

@@ -7,7 +7,7 @@
 
 enum { STEP_MS = 5 };
 
-static int64_t now(void)
+int64_t peer_now_ms(void)
 {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
@@ -88,9 +88,9 @@ static bool take(struct peer *peer)
 
 bool peer_takes_within(struct peer *peer, struct cubby *cubby, int64_t ms)
 {
-    int64_t until = now() + ms;
+    int64_t until = peer_now_ms() + ms;
     while (!take(peer)) {
-        if (now() > until)
+        if (peer_now_ms() > until)
             return false;
         cubby_poll(cubby, STEP_MS);
     }
@@ -233,18 +233,18 @@ void peer_publish_heartbeat(struct peer *peer, const char *epoch, uint64_t drops
 
 void peer_wait_until_live(struct cubby *cubby, const struct cubby_subscription *subscription)
 {
-    int64_t until = now() + PEER_WAIT_MS;
+    int64_t until = peer_now_ms() + PEER_WAIT_MS;
     while (!cubby_subscription_position(subscription).live) {
-        cr_assert_lt(now(), until, "the subscription does not listen");
+        cr_assert_lt(peer_now_ms(), until, "the subscription does not listen");
         cubby_poll(cubby, STEP_MS);
     }
 }
 
 void peer_wait_for(struct cubby *cubby, const unsigned *count, unsigned wanted)
 {
-    int64_t until = now() + PEER_WAIT_MS;
+    int64_t until = peer_now_ms() + PEER_WAIT_MS;
     while (*count < wanted) {
-        cr_assert_lt(now(), until, "%u of %u came", *count, wanted);
+        cr_assert_lt(peer_now_ms(), until, "%u of %u came", *count, wanted);
         cubby_poll(cubby, STEP_MS);
     }
 }

@@ -31,6 +31,9 @@ void peer_close(struct peer *peer);
 /* A handle to this peer, with a timeout that no test reaches by accident. */
 struct cubby *peer_client(struct peer *peer);
 
+/* The monotonic clock. */
+int64_t peer_now_ms(void);
+
 /* Takes the next request, letting the client work; fails the test where none comes. */
 void peer_take(struct peer *peer, struct cubby *cubby);
 

@@ -1,5 +1,6 @@
 """libcubby as its users meet it: installed, found by pkg-config and by CMake, in C99 and C++."""
 
+import glob
 import os
 import re
 import shutil
@@ -116,8 +117,10 @@ class Install(unittest.TestCase):
         names = self.run_command("nm", "-D", "--defined-only", "--format=posix",
                                  f"{self.library_path}/libcubby.so").decode()
         exported = {line.split()[0] for line in names.splitlines()}
-        with open(f"{SOURCE}/bindings/c/cubby.h", encoding="utf-8") as header:
-            declared = set(re.findall(r"\b(cubby_\w+)\(", header.read()))
+        declared = set()
+        for path in glob.glob(f"{self.prefix}/include/cubby*.h"):
+            with open(path, encoding="utf-8") as header:
+                declared |= set(re.findall(r"\b(cubby_\w+)\(", header.read()))
         self.assertEqual({name for name in exported if not name.startswith("cubby_")}, set())
         self.assertLessEqual(exported, declared)
 
