@@ -20,6 +20,7 @@ enum {
     SERVER_WINDOW = STORE_MAX_PREFETCH, /* requests read before the first is carried out */
     TURN_MAX_BYTES = 8 << 20,   /* of replies, and of the log, before a turn takes no more */
     TURN_MAX_EXPIRIES = 4,      /* expiry transactions that one turn makes */
+    SERVER_BACKLOG = 4096,      /* peers that connect at once */
     SERVER_RECEIVE_HWM = 1000,  /* requests of a peer that wait in libzmq */
     SERVER_SEND_HWM = 131072,   /* replies to a peer that does not read */
     SERVER_PUBLISH_HWM = 10000, /* changes for a subscriber that does not read */

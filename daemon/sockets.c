@@ -26,6 +26,7 @@ static int set_common(void *socket, int64_t max_message)
         {ZMQ_HEARTBEAT_TTL, SERVER_HEARTBEAT_TTL_MS},
         {ZMQ_TCP_MAXRT, SERVER_STALL_MS},
         {ZMQ_RCVHWM, SERVER_RECEIVE_HWM},
+        {ZMQ_BACKLOG, SERVER_BACKLOG},
     };
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
         if (set_int(socket, options[i].option, options[i].value) != 0)
