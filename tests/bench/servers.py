@@ -21,14 +21,17 @@ START_S = 300
 POLL_S = 0.001
 
 
-def run(*command, **options):
-    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
+def run(*command):
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    if ended.returncode != 0:
+        sys.exit(f"{' '.join(command)}: {ended.stderr.strip()}")
+    return ended.stdout
 
 
 def build():
     run(os.path.join(TOP, "scripts", "install"), "run", "test", "bench")
     run("cmake", "-S", TOP, "-B", BUILD, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release")
-    run("cmake", "--build", BUILD, "--target", "cubbyd", "cubby", "echo")
+    run("cmake", "--build", BUILD, "--target", "cubbyd", "cubby", "echo", "load")
 
 
 def free_port():
@@ -64,6 +67,18 @@ class Server:
 
     def wait_for_reply(self):
         wait_for_port(self.port).close()
+
+    def work(self, workload, connections, pipeline, **options):
+        """By the generator that all servers are measured with; see load/load.h."""
+        options = {"connections": connections, "pipeline": pipeline, "value_size": VALUE_SIZE,
+                   **options}
+        arguments = [word for name, value in options.items()
+                     for word in (f"--{name.replace('_', '-')}", str(value))]
+        figures = json.loads(run(f"{BUILD}/tests/bench/load", self.protocol, workload,
+                                 "--port", str(self.port), *arguments))
+        if figures["errors"]:
+            sys.exit(f"{self.name}: {figures['errors']} errors in {workload}")
+        return figures
 
     def cpu_s(self):
         with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
@@ -108,6 +123,8 @@ def kill_all():
 
 
 class Cubby(Server):
+    protocol = "cubby"
+
     def __init__(self, name, data, durability, *more):
         self.port = free_port()
         self.endpoint = f"tcp://127.0.0.1:{self.port}"
@@ -136,18 +153,20 @@ class Cubby(Server):
         return result
 
     def load(self, keys):
-        self.bench(keys, "put", 1, 1, 0.2, "--load")
+        run(f"{BUILD}/bindings/cli/cubby", "--connect", self.endpoint, "bench", "--load", "--keys",
+            str(keys), "--value-size", str(VALUE_SIZE), "--requests", "1", "--timeout", "60000")
 
-    def bench(self, keys, workload, connections, in_flight, seconds, *more):
+    def client_bench(self, keys, workload, connections, in_flight, seconds):
+        """By `cubby bench`: libcubby and libzmq on the client's side, too."""
         figures = json.loads(run(
             f"{BUILD}/bindings/cli/cubby", "--connect", self.endpoint, "--json", "bench",
             "--workload", workload, "--keys", str(keys), "--value-size", str(VALUE_SIZE),
             "--connections", str(connections), "--in-flight", str(in_flight),
-            "--seconds", str(max(1, round(seconds))), "--timeout", "60000", *more))
+            "--seconds", str(max(1, round(seconds))), "--timeout", "60000",
+            "--daemon-pid", str(self.process.pid)))
         if figures["errors"]:
             sys.exit(f"{self.name}: {figures['errors']} errors in {workload}")
-        return (figures["operations_per_second"], figures["latency_us"]["p50"],
-                figures["operations"])
+        return figures
 
 
 class Echo(Cubby):
@@ -159,12 +178,10 @@ class Echo(Cubby):
     def wait_for_reply(self):
         wait_for_port(self.port).close()
 
-    def bench(self, keys, workload, connections, in_flight, seconds, *more):
-        pid = ("--daemon-pid", str(self.process.pid))
-        return super().bench(keys, workload, connections, in_flight, seconds, *pid, *more)
-
 
 class Redis(Server):
+    protocol = "redis"
+
     def __init__(self, name, directory, durable):
         self.port = free_port()
         os.makedirs(directory, exist_ok=True)
@@ -200,23 +217,57 @@ class Redis(Server):
                 for _ in range(count):
                     answers.readline()
 
-    def bench(self, keys, workload, connections, in_flight, seconds, *_):
-        rate = {"put": 200000, "get": 300000}.get(workload, 200000) if in_flight * connections > 1 \
-            else 8000
-        test, pipeline = ("get" if workload == "get" else "set"), in_flight
-        requests = int(rate * seconds)
+    def client_bench(self, keys, workload, connections, in_flight, seconds):
+        """By redis-benchmark. It counts requests, not seconds: so many as take about as long."""
+        requests = int((400_000 if connections * in_flight > 1 else 8000) * seconds)
         text = run("redis-benchmark", "-p", str(self.port), "-c", str(connections), "-P",
-                   str(pipeline), "-n", str(requests), "-r", str(keys), "-d", str(VALUE_SIZE),
-                   "-t", test, "--csv")
+                   str(in_flight), "-n", str(requests), "-r", str(keys), "-d", str(VALUE_SIZE),
+                   "-t", {"put": "set", "get": "get"}[workload], "--csv")
         row = list(csv.DictReader(io.StringIO(text)))[0]
-        return float(row["rps"]), float(row["p50_latency_ms"]) * 1000, requests
+        return {"operations": requests, "operations_per_second": float(row["rps"]),
+                "latency_us": {q: float(row[f"{q}_latency_ms"]) * 1000 for q in ("p50", "p99")}}
 
 
-def measure(server, keys, workload, shape, seconds):
-    """Operations a second, p50 in us, CPU of the server in us for each operation."""
+class Streams(Redis):
+    """Redis, whose queue is a stream with a group of consumers."""
+
+    protocol = "streams"
+
+    def begin_queue(self):
+        self.command(b"DEL jobs\r\n")
+        self.command(b"XGROUP CREATE jobs g 0 MKSTREAM\r\n")
+
+
+class Beanstalk(Server):
+    protocol = "beanstalk"
+
+    def __init__(self, name, directory, durable):
+        self.port = free_port()
+        log = ("-b", directory, "-f", "0") if durable else ()
+        os.makedirs(directory, exist_ok=True)
+        super().__init__(name, "beanstalkd", "-l", "127.0.0.1", "-p", str(self.port), *log)
+
+    def begin_queue(self):
+        """What is taken is what was pushed: nothing is left from before."""
+
+
+class Figures:
+    """One measurement: operations a second, latencies and CPU for each operation in us."""
+
+    def __init__(self, measured, server_cpu_s):
+        self.rate = measured["operations_per_second"]
+        self.p50 = measured["latency_us"]["p50"]
+        self.p99 = measured["latency_us"]["p99"]
+        self.cpu = server_cpu_s * 1e6 / max(measured["operations"], 1)
+        self.own_cpu = measured.get("own_cpu_us", 0)
+        self.operations = measured["operations"]
+
+
+def measure(server, work):
+    """Figures of work(server), while it alone is awake."""
     server.resume()
     before = server.cpu_s()
-    rate, p50, operations = server.bench(keys, workload, *shape, seconds)
-    cpu = (server.cpu_s() - before) * 1e6 / max(operations, 1)
+    measured = work(server)
+    used = server.cpu_s() - before
     server.pause()
-    return rate, p50, cpu
+    return Figures(measured, used)
