@@ -1,5 +1,7 @@
 #include "store/transaction.h"
 
+#include "store/hash.h"
+
 enum {
     FIRST_PLACES = 64,
     FIRST_SLOTS = 256,
@@ -95,22 +97,6 @@ void transaction_clear(struct transaction *transaction)
     transaction->repeated = 0;
 }
 
-__extension__ typedef unsigned __int128 product_type;
-
-/* Keyed, so that nobody can send a batch whose keys all fall on one slot. */
-static uint64_t hash(uint64_t seed, struct slice key)
-{
-    uint64_t state = seed ^ (key.size * UINT64_C(0x9e3779b97f4a7c15));
-    for (size_t at = 0; at < key.size; at += sizeof(uint64_t)) {
-        uint64_t word = 0;
-        size_t left = key.size - at;
-        memcpy(&word, key.data + at, left < sizeof word ? left : sizeof word);
-        product_type product = (product_type)(state ^ word) * (seed | UINT64_C(0xd6e8feb86659fd93));
-        state = (uint64_t)product ^ (uint64_t)(product >> 64);
-    }
-    return state;
-}
-
 static struct operation operation_at(const struct transaction *transaction, struct slice body,
                                      uint32_t index)
 {
@@ -133,7 +119,7 @@ static uint32_t *find_slot(const struct transaction *transaction, struct slice b
                            struct slice key)
 {
     uint32_t mask = transaction->slot_count - 1;
-    uint32_t at = (uint32_t)hash(transaction->seed, key) & mask;
+    uint32_t at = (uint32_t)hash_bytes(transaction->seed, key) & mask;
     for (;; at = (at + 1) & mask) {
         uint32_t *slot = &transaction->slots[at];
         if (*slot == 0 || changes_key(transaction, body, *slot - 1, key))
