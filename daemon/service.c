@@ -38,6 +38,9 @@ void service_free(struct service *service)
 
 enum wire_code method_run(struct call *call, enum wire_method method)
 {
+    if (methods[method] == NULL)
+        return wire_fail(call->error, WIRE_UNKNOWN_METHOD, "%s: not in this version",
+                         wire_method_name(method));
     return methods[method](call);
 }
 

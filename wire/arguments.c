@@ -111,31 +111,89 @@ static enum wire_code read_backup(struct reading *in)
     return WIRE_OK;
 }
 
-/* A bound of a range: a key that may be empty. */
-static enum wire_code read_bound(struct reading *in, const char *what, struct slice *bytes)
+static bool is_method(const struct reading *in, enum wire_method method)
+{
+    return in->method == &methods[method];
+}
+
+static enum wire_code read_bytes(struct reading *in, const char *what, struct slice *bytes,
+                                 size_t limit)
 {
     if (wire_read_bytes(in->cursor, bytes) != 0)
         return refuse_next(in, what, "must be a str or bin");
-    return bytes->size <= WIRE_MAX_KEY ? WIRE_OK : refuse_size(in, what, WIRE_MAX_KEY);
+    return bytes->size <= limit ? WIRE_OK : refuse_size(in, what, limit);
+}
+
+/* A bound of a range: a key, or a queue's name, that may be empty. */
+static enum wire_code read_bound(struct reading *in, const char *what, struct slice *bytes)
+{
+    bool of_queues = is_method(in, WIRE_METHOD_QUEUE_LIST);
+    return read_bytes(in, what, bytes, of_queues ? WIRE_MAX_QUEUE_NAME : WIRE_MAX_KEY);
 }
 
 static enum wire_code read_key(struct reading *in, const char *what, struct slice *key)
 {
-    enum wire_code code = read_bound(in, what, key);
+    enum wire_code code = read_bytes(in, what, key, WIRE_MAX_KEY);
     if (code == WIRE_OK && key->size == 0)
         return refuse(in, what, "must not be empty");
     return code;
 }
 
-static enum wire_code read_value(struct reading *in)
+static enum wire_code read_queue_name(struct reading *in, struct slice *name)
+{
+    enum wire_code code = read_bytes(in, "queue", name, WIRE_MAX_QUEUE_NAME);
+    if (code == WIRE_OK && name->size == 0)
+        return refuse(in, "queue", "must not be empty");
+    return code;
+}
+
+/* One name, or an array of them. */
+static enum wire_code read_queues(struct reading *in)
+{
+    struct wire_args *args = in->args;
+    args->queue_count = 1;
+    if (wire_peek(in->cursor) == WIRE_ARRAY) {
+        if (wire_read_array(in->cursor, &args->queue_count) != 0)
+            return refuse_next(in, "queues", "must be an array of names");
+        if (args->queue_count == 0)
+            return refuse(in, "queues", "must name one at least");
+        if (args->queue_count > WIRE_MAX_QUEUES)
+            return refuse_size(in, "queues", WIRE_MAX_QUEUES);
+    }
+    args->queues = *in->cursor;
+    enum wire_code code = read_queue_name(in, &args->queue);
+    for (uint32_t i = 1; code == WIRE_OK && i < args->queue_count; i++) {
+        struct slice name;
+        code = read_queue_name(in, &name);
+    }
+    args->queues.end = in->cursor->at;
+    return code;
+}
+
+/* A lease's length. */
+static enum wire_code read_term(struct reading *in, const char *what, uint64_t *value_ms)
+{
+    static const char must[] = "must be an integer from 1 to 2^48 (milliseconds)";
+    if (wire_read_uint(in->cursor, value_ms) != 0)
+        return refuse_next(in, what, must);
+    return *value_ms > 0 && *value_ms <= WIRE_MAX_DURATION_MS ? WIRE_OK : refuse(in, what, must);
+}
+
+static enum wire_code read_duration_or_nil(struct reading *in, const char *what, uint64_t *value_ms)
+{
+    *value_ms = WIRE_FOREVER;
+    return wire_read_nil(in->cursor) == 0 ? WIRE_OK : read_duration(in, what, value_ms);
+}
+
+static enum wire_code read_value(struct reading *in, const char *what)
 {
     bool deep;
     if (wire_read_object(in->cursor, WIRE_MAX_DEPTH, &in->args->value, &deep) != 0) {
-        return deep ? refuse(in, "value", "must not be nested more than 64 deep")
-                    : refuse(in, "value", "is cut off or is not well-formed MessagePack");
+        return deep ? refuse(in, what, "must not be nested more than 64 deep")
+                    : refuse(in, what, "is cut off or is not well-formed MessagePack");
     }
     if (in->args->value.size > WIRE_MAX_VALUE)
-        return refuse_size(in, "value", WIRE_MAX_VALUE);
+        return refuse_size(in, what, WIRE_MAX_VALUE);
     return WIRE_OK;
 }
 
@@ -207,7 +265,7 @@ static enum wire_code read_guard(struct reading *in)
 static enum wire_code read_ttl(struct reading *in)
 {
     in->args->has_ttl = true;
-    return read_duration(in, "option ttl", &in->args->ttl_ms);
+    return read_duration_or_nil(in, "option ttl", &in->args->ttl_ms);
 }
 
 static enum wire_code read_keep_ttl(struct reading *in)
@@ -252,20 +310,40 @@ static enum wire_code read_end(struct reading *in)
 
 static enum wire_code read_after(struct reading *in)
 {
-    return read_bound(in, "option after", &in->args->after);
+    struct slice *after = &in->args->after;
+    if (!is_method(in, WIRE_METHOD_QUEUE_PEEK))
+        return read_bound(in, "option after", after);
+    enum wire_code code = read_bytes(in, "option after", after, WIRE_MAX_KEY);
+    if (code == WIRE_OK && after->size != WIRE_PLACE_SIZE)
+        return refuse(in, "option after", "must be the `at` of a row");
+    return code;
+}
+
+/* How many: 1 to `most`, 1,000 or 10,000. */
+static enum wire_code read_quantity(struct reading *in, const char *what, unsigned most,
+                                    uint32_t *value)
+{
+    const char *must = most == WIRE_MAX_PAGE ? "must be an integer from 1 to 10000"
+                                             : "must be an integer from 1 to 1000";
+    uint64_t number;
+    if (wire_read_uint(in->cursor, &number) != 0)
+        return refuse_next(in, what, must);
+    if (number < 1 || number > most)
+        return refuse(in, what, must);
+    *value = (uint32_t)number;
+    return WIRE_OK;
 }
 
 static enum wire_code read_limit(struct reading *in)
 {
-    static const char what[] = "option limit";
-    static const char must[] = "must be an integer from 1 to 10000";
-    uint64_t limit;
-    if (wire_read_uint(in->cursor, &limit) != 0)
-        return refuse_next(in, what, must);
-    if (limit < 1 || limit > WIRE_MAX_PAGE)
-        return refuse(in, what, must);
-    in->args->limit = (uint32_t)limit;
-    return WIRE_OK;
+    unsigned most = is_method(in, WIRE_METHOD_QUEUE_PEEK) ? WIRE_MAX_JOBS : WIRE_MAX_PAGE;
+    return read_quantity(in, "option limit", most, &in->args->limit);
+}
+
+static enum wire_code read_count(struct reading *in)
+{
+    unsigned most = is_method(in, WIRE_METHOD_QUEUE_KICK) ? WIRE_MAX_KICK : WIRE_MAX_JOBS;
+    return read_quantity(in, "option count", most, &in->args->count);
 }
 
 static enum wire_code read_reverse(struct reading *in)
@@ -318,6 +396,102 @@ static enum wire_code read_epoch(struct reading *in)
     return WIRE_OK;
 }
 
+static enum wire_code read_delay(struct reading *in)
+{
+    return read_duration(in, "option delay", &in->args->delay_ms);
+}
+
+static enum wire_code read_priority(struct reading *in)
+{
+    static const char what[] = "option priority";
+    static const char must[] = "must be an integer from 0 to 2^32-1";
+    uint64_t priority;
+    if (wire_read_uint(in->cursor, &priority) != 0)
+        return refuse_next(in, what, must);
+    if (priority > WIRE_MAX_PRIORITY)
+        return refuse(in, what, must);
+    in->args->priority = (uint32_t)priority;
+    return WIRE_OK;
+}
+
+/* The id of kick is a job's, that of push the producer's own: bytes, or an integer. */
+static enum wire_code read_id(struct reading *in)
+{
+    static const char what[] = "option id";
+    static const char must[] = "must be a str or bin of 1 to 255 bytes, or an integer";
+    struct wire_args *args = in->args;
+    if (is_method(in, WIRE_METHOD_QUEUE_KICK))
+        return read_number(in, what, &args->job);
+    args->id_is_number = wire_read_integer(in->cursor, &args->id_number) == 0;
+    if (args->id_is_number)
+        return WIRE_OK;
+    if (wire_read_bytes(in->cursor, &args->id) != 0)
+        return refuse_next(in, what, must);
+    bool fits = args->id.size > 0 && args->id.size <= WIRE_MAX_PRODUCER_ID;
+    return fits ? WIRE_OK : refuse(in, what, must);
+}
+
+static enum wire_code read_wait(struct reading *in)
+{
+    return read_duration_or_nil(in, "option wait, where not nil,", &in->args->wait_ms);
+}
+
+static enum wire_code read_lease(struct reading *in)
+{
+    return read_term(in, "option lease", &in->args->lease_ms);
+}
+
+static enum wire_code read_error(struct reading *in)
+{
+    static const char what[] = "option error";
+    static const char must[] = "must be a str of at most 1024 bytes";
+    if (wire_read_str(in->cursor, &in->args->job_error) != 0)
+        return refuse_next(in, what, must);
+    return in->args->job_error.size <= WIRE_MAX_JOB_ERROR ? WIRE_OK : refuse(in, what, must);
+}
+
+static const char *const states[] = {
+    [WIRE_JOB_READY] = "ready", [WIRE_JOB_DELAYED] = "delayed", [WIRE_JOB_LEASED] = "leased",
+    [WIRE_JOB_DEAD] = "dead",   [WIRE_JOB_STATES] = "",         [WIRE_JOB_EXPIRED] = "expired",
+};
+
+static enum wire_code read_state(struct reading *in)
+{
+    bool purge = is_method(in, WIRE_METHOD_QUEUE_PURGE);
+    const char *must = purge ? "must be 'ready', 'delayed' or 'dead'"
+                             : "must be 'ready', 'delayed', 'leased' or 'dead'";
+    struct slice name;
+    if (wire_read_str(in->cursor, &name) != 0)
+        return refuse_next(in, "option state", must);
+    int state = WIRE_JOB_READY;
+    while (state < WIRE_JOB_STATES && !slice_equal(name, slice_of_text(states[state])))
+        state++;
+    if (state == WIRE_JOB_STATES || (purge && state == WIRE_JOB_LEASED))
+        return refuse(in, "option state", must);
+    in->args->state = (enum wire_job_state)state;
+    return WIRE_OK;
+}
+
+static enum wire_code read_max_deliveries(struct reading *in)
+{
+    return read_number(in, "option max_deliveries", &in->args->max_deliveries);
+}
+
+static enum wire_code read_max_length(struct reading *in)
+{
+    return read_number(in, "option max_length", &in->args->max_length);
+}
+
+static enum wire_code read_retry_delay(struct reading *in)
+{
+    return read_duration(in, "option retry_delay", &in->args->retry_delay_ms);
+}
+
+static enum wire_code read_dedup_window(struct reading *in)
+{
+    return read_duration(in, "option dedup_window", &in->args->dedup_window_ms);
+}
+
 static const struct option {
     const char *name;
     size_t name_size;
@@ -359,6 +533,14 @@ static enum wire_code refuse_option(const struct reading *in, unsigned number, c
                      options[number].name, why);
 }
 
+/* nil stands for "without end", in the few places that have a meaning for it. */
+static bool may_be_nil(const struct reading *in, unsigned number)
+{
+    return number == WIRE_OPTION_WAIT ||
+           (number == WIRE_OPTION_TTL &&
+            (is_method(in, WIRE_METHOD_QUEUE_PUSH) || is_method(in, WIRE_METHOD_QUEUE_CONFIGURE)));
+}
+
 static enum wire_code read_option(struct reading *in)
 {
     struct slice name;
@@ -370,7 +552,7 @@ static enum wire_code read_option(struct reading *in)
     unsigned bit = 1U << number;
     if ((in->args->given & bit) != 0)
         return refuse_option(in, number, "is given twice");
-    if (wire_peek(in->cursor) == WIRE_NIL)
+    if (wire_peek(in->cursor) == WIRE_NIL && !may_be_nil(in, number))
         return refuse_option(in, number, "is nil; leave it out instead");
     in->args->given |= bit;
     return options[number].read(in);
@@ -396,7 +578,7 @@ static enum wire_code read_positional(struct reading *in, char letter)
     case 'k':
         return read_key(in, "key", &in->args->key);
     case 'v':
-        return read_value(in);
+        return read_value(in, "value");
     case 'd':
         return read_integer(in, "delta", &in->args->delta);
     case 'e':
@@ -405,6 +587,22 @@ static enum wire_code read_positional(struct reading *in, char letter)
         return read_operations(in);
     case 'b':
         return read_backup(in);
+    case 'q':
+        return read_queue_name(in, &in->args->queue);
+    case 's':
+        return read_queues(in);
+    case 'y':
+        return read_value(in, "body");
+    case 'j':
+        return read_number(in, "job id", &in->args->job);
+    case 'l':
+        return read_number(in, "lease", &in->args->lease);
+    case 'm':
+        return read_term(in, "ms", &in->args->duration_ms);
+    case 'p':
+        return read_duration_or_nil(in, "ms, where not nil,", &in->args->duration_ms);
+    case 'i':
+        return read_number(in, "msgid", &in->args->msgid);
     default:
         return wire_fail(in->error, WIRE_INTERNAL, "%s: no such argument", in->method->name);
     }
@@ -419,8 +617,9 @@ static enum wire_code check_together(const struct reading *in)
         return refuse(in, "ttl", "contradicts keep_ttl: true; give one of them");
     if ((given & WIRE_HAS_PREFIX) != 0 && (given & bounds) != 0)
         return refuse(in, "prefix", "does not go with start or end; give one or the other");
-    if (in->method == &methods[WIRE_METHOD_DELETE_RANGE] &&
-        (given & (bounds | WIRE_HAS_PREFIX)) == 0)
+    if ((given & WIRE_HAS_ID) != 0 && (given & WIRE_HAS_COUNT) != 0)
+        return refuse(in, "id", "does not go with count; give one of them");
+    if (is_method(in, WIRE_METHOD_DELETE_RANGE) && (given & (bounds | WIRE_HAS_PREFIX)) == 0)
         return refuse(in, "a range", "must be given: prefix, start or end (prefix '' is all)");
     return WIRE_OK;
 }
@@ -467,7 +666,10 @@ enum wire_code wire_read_args(struct wire_cursor *cursor, enum wire_method metho
                               struct wire_args *args, struct wire_error *error)
 {
     struct reading in = {cursor, &methods[method], args, error};
-    *args = (struct wire_args){.delta = 1, .limit = WIRE_DEFAULT_PAGE};
+    *args = (struct wire_args){
+        .delta = 1, .limit = WIRE_DEFAULT_PAGE, .count = 1, .state = WIRE_JOB_STATES};
+    if (method == WIRE_METHOD_QUEUE_PEEK)
+        args->limit = WIRE_DEFAULT_PEEK;
     return read_params(&in);
 }
 
@@ -479,6 +681,11 @@ enum wire_code wire_find_method(struct slice name, enum wire_method *method,
         return WIRE_OK;
     return wire_fail(error, WIRE_UNKNOWN_METHOD, "method '%s' is unknown to this version",
                      excerpt_of(name).text);
+}
+
+const char *wire_job_state_name(enum wire_job_state state)
+{
+    return states[state];
 }
 
 const char *wire_method_name(enum wire_method method)

@@ -20,10 +20,18 @@ enum {
     WIRE_MAX_WAITERS = 100000,    /* reserves and pops that wait, of the daemon */
     WIRE_MAX_WATCHES = 10000,     /* watches of the daemon */
     WIRE_MAX_BACKUPS = 4,         /* open backups of the daemon */
+    WIRE_PLACE_SIZE = 16,         /* `at` of a job */
+    WIRE_MAX_QUEUES = 1000,       /* names in one reserve or pop */
+    WIRE_MAX_JOBS = 1000,         /* `count` of reserve and pop, `limit` of peek */
+    WIRE_MAX_KICK = 10000,        /* `count` of kick */
+    WIRE_DEFAULT_PEEK = 100,      /* `limit` of peek where left out */
+    WIRE_MAX_PRODUCER_ID = 255,   /* `id` of push, where str or bin */
+    WIRE_MAX_JOB_ERROR = 1024,    /* `error` of nack and bury */
     WIRE_MAX_SUBSCRIPTION = 2048, /* one message from a subscriber: a topic and its command */
     WIRE_MAX_ERROR_MESSAGE = 200, /* `message` of an error, with its terminating zero */
 };
 
 #define WIRE_MAX_DURATION_MS (UINT64_C(1) << 48)
+#define WIRE_MAX_PRIORITY    UINT64_C(4294967295)
 
 #endif

@@ -68,11 +68,20 @@ enum wire_code wire_next_operation(struct wire_cursor *operations, enum wire_met
     enum wire_code code = find_operation(name, method, error);
     if (code == WIRE_OK)
         code = wire_read_args(&cursor, *method, args, error);
+    if (code == WIRE_OK && args->wait_ms != 0)
+        code = wire_fail(error, WIRE_BAD_REQUEST, "%s: nothing waits in a batch; wait must be 0",
+                         wire_method_name(*method));
     if (code == WIRE_OK)
         *operations = cursor;
     else
         wire_read_object(operations, WIRE_OPERATION_DEPTH, &name, NULL);
     return code;
+}
+
+void wire_next_queue(struct wire_cursor *queues, struct slice *name)
+{
+    *name = (struct slice){0};
+    (void)wire_read_bytes(queues, name);
 }
 
 void wire_next_guard(struct wire_cursor *guards, struct wire_guard *guard)

@@ -19,7 +19,12 @@ enum wire_method {
     WIRE_METHODS
 };
 
-enum wire_method_flags { WIRE_WRITES = 1 << 0, WIRE_BATCHABLE = 1 << 1, WIRE_FIRST = 1 << 2 };
+enum wire_method_flags {
+    WIRE_WRITES = 1 << 0,
+    WIRE_BATCHABLE = 1 << 1,
+    WIRE_FIRST = 1 << 2,
+    WIRE_ANSWERED = 1 << 3,
+};
 
 enum wire_option_number {
 #define OPTION(name, text, kind) WIRE_OPTION_##name,
@@ -33,6 +38,18 @@ enum wire_option {
 #include "wire/options.def"
 #undef OPTION
 };
+
+/* The state of a job; WIRE_JOB_STATES: none was named. EXPIRED is an answer of nack only. */
+enum wire_job_state {
+    WIRE_JOB_READY,
+    WIRE_JOB_DELAYED,
+    WIRE_JOB_LEASED,
+    WIRE_JOB_DEAD,
+    WIRE_JOB_STATES,
+    WIRE_JOB_EXPIRED,
+};
+
+#define WIRE_FOREVER UINT64_MAX /* nil for a duration: without end */
 
 /* The arguments of any one method; which fields mean something, its row of methods.def says. */
 struct wire_args {
@@ -53,12 +70,31 @@ struct wire_args {
     struct wire_cursor guards;     /* batch: behind the header of `if` */
     uint32_t operation_count;
     uint32_t guard_count;
-    bool has_ttl; /* touch: a ttl rather than nil; put, increment: `ttl` is given */
+    bool has_ttl; /* touch: a ttl rather than nil; else `ttl` is given, perhaps WIRE_FOREVER */
     bool keep_ttl;
     bool if_exists;
     bool previous;
     bool reverse;
     bool keys_only;
+    bool id_is_number; /* push: `id_number` is given rather than `id` */
+
+    struct slice queue;        /* the first of them where several are named */
+    struct wire_cursor queues; /* reserve, pop: for wire_next_queue */
+    uint32_t queue_count;      /* likewise */
+    uint32_t count;            /* 1 where left out */
+    uint32_t priority;         /* 0 where left out */
+    enum wire_job_state state; /* WIRE_JOB_STATES where left out */
+    uint64_t job;              /* also `id` of kick */
+    uint64_t lease;            /* the token */
+    uint64_t msgid;            /* of the wait to cancel */
+    uint64_t duration_ms;      /* extend; pause: WIRE_FOREVER for nil */
+    uint64_t delay_ms;         /* 0 where left out */
+    uint64_t wait_ms;          /* 0 where left out, WIRE_FOREVER for nil */
+    uint64_t lease_ms;         /* 0 where left out */
+    struct slice id;           /* push: the producer's, of bytes */
+    wire_integer id_number;    /* or a number */
+    struct slice job_error;
+    uint64_t max_deliveries, max_length, retry_delay_ms, dedup_window_ms; /* ask `given` */
 };
 
 /* To whom the answer goes, as far as the envelope could be read. */
@@ -98,6 +134,14 @@ enum wire_code wire_decode_request(struct slice payload, struct wire_request *re
  */
 enum wire_code wire_next_operation(struct wire_cursor *operations, enum wire_method *method,
                                    struct wire_args *args, struct wire_error *error);
+
+/*
+ * Reads the next queue of args->queues, of which there are queue_count; their names were checked.
+ */
+void wire_next_queue(struct wire_cursor *queues, struct slice *name);
+
+/* The state's name, a static string. */
+const char *wire_job_state_name(enum wire_job_state state);
 
 /* Reads the next guard of a batch whose shape has been checked. */
 void wire_next_guard(struct wire_cursor *guards, struct wire_guard *guard);

@@ -15,7 +15,8 @@ import msgpack
 
 # The letters of methods.def as the specification names them, and what stands for those left out.
 ARGUMENTS = {"k": "key", "v": "value", "d": "delta", "e": "ttl or nil", "o": "operations",
-             "b": "backup"}
+             "b": "backup", "q": "queue", "s": "queue or [queues]", "y": "body", "j": "job id",
+             "l": "lease", "m": "ms", "p": "ms or nil", "i": "msgid"}
 DEFAULTS = {"d": " = 1"}
 
 
@@ -27,11 +28,11 @@ def rows_of(path, macro):
 
 
 def table_of(name, page):
-    """The rows of the table behind <!-- table: name -->, each a list of cells."""
-    found = re.search(r"<!-- table: " + name + r" -->\n((?:\|.*\n)+)", page)
-    if found is None:
+    """The rows of all tables behind <!-- table: name -->, each a list of cells."""
+    tables = re.findall(r"<!-- table: " + name + r" -->\n((?:\|.*\n)+)", page)
+    if not tables:
         raise SystemExit(f"README.md: no table {name}")
-    lines = found.group(1).splitlines()[2:]
+    lines = [line for table in tables for line in table.splitlines()[2:]]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 

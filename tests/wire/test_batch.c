@@ -142,7 +142,16 @@ Test(batch, after_a_bad_operation_comes_the_next_one)
         enum wire_code code;
     } rows[] = {
         {"['pong' [1 2 3]]", WIRE_UNKNOWN_METHOD},
-        {"['queue.push' ['q' 1]]", WIRE_UNKNOWN_METHOD},
+        {"['queue.shove' ['q' 1]]", WIRE_UNKNOWN_METHOD},
+        {"['queue.push' ['q' 1]]", WIRE_OK},
+        {"['queue.push' ['' 1]]", WIRE_BAD_REQUEST},
+        {"['queue.reserve' ['q']]", WIRE_OK},
+        {"['queue.reserve' ['q' {'wait' 0}]]", WIRE_OK},
+        {"['queue.reserve' ['q' {'wait' 1}]]", WIRE_BAD_REQUEST},
+        {"['queue.pop' [['q'] {'wait' nil}]]", WIRE_BAD_REQUEST},
+        {"['queue.cancel' [1]]", WIRE_BAD_REQUEST},
+        {"['queue.stats' ['q']]", WIRE_BAD_REQUEST},
+        {"['queue.list' []]", WIRE_BAD_REQUEST},
         {"['' []]", WIRE_UNKNOWN_METHOD},
         {"['ping' []]", WIRE_BAD_REQUEST},
         {"['hello' []]", WIRE_BAD_REQUEST},

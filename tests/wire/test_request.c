@@ -159,9 +159,9 @@ Test(request, the_answer_goes_as_far_as_the_envelope_was_read)
         {"[0 7 s(100000) []]", WIRE_ANSWER_MSGID, WIRE_UNKNOWN_METHOD, 7},
         {"[0 7 'pong' 5 6]", WIRE_ANSWER_MSGID, WIRE_BAD_REQUEST, 7},
         {"[0 7 'watch' []]", WIRE_ANSWER_MSGID, WIRE_UNKNOWN_METHOD, 7},
-        {"[0 7 'queue.push' ['q' 1]]", WIRE_ANSWER_MSGID, WIRE_UNKNOWN_METHOD, 7},
+        {"[0 7 'queue.shove' ['q' 1]]", WIRE_ANSWER_MSGID, WIRE_UNKNOWN_METHOD, 7},
         {"[2 'ping' []]", WIRE_ANSWER_NONE, WIRE_OK, 0},
-        {"[2 'queue.pop' ['q']]", WIRE_ANSWER_NONE, WIRE_UNKNOWN_METHOD, 0},
+        {"[2 'queue.pull' ['q']]", WIRE_ANSWER_NONE, WIRE_UNKNOWN_METHOD, 0},
         {"[2]", WIRE_ANSWER_NONE, WIRE_BAD_REQUEST, 0},
         {"[2 7 'ping' []]", WIRE_ANSWER_NONE, WIRE_BAD_REQUEST, 0},
         {"[2 'put' ['k']]", WIRE_ANSWER_NONE, WIRE_BAD_REQUEST, 0},
@@ -357,6 +357,27 @@ static const struct {
     {"client", "'hello' [{", "'x'"},
     {"since", "'changes' [{", "5"},
     {"epoch", "'changes' [{", "'e'"},
+    {"delay", "'queue.push' ['q' 1 {", "5"},
+    {"priority", "'queue.push' ['q' 1 {", "5"},
+    {"id", "'queue.push' ['q' 1 {", "-5"},
+    {"id", "'queue.kick' ['q' {", "5"},
+    {"ttl", "'queue.push' ['q' 1 {", "6"},
+    {"ttl", "'queue.configure' ['q' {", "6"},
+    {"wait", "'queue.pop' ['q' {", "6"},
+    {"count", "'queue.reserve' ['q' {", "5"},
+    {"count", "'queue.kick' ['q' {", "5"},
+    {"lease", "'queue.reserve' ['q' {", "5"},
+    {"lease", "'queue.configure' ['q' {", "5"},
+    {"error", "'queue.bury' [1 2 {", "'x'"},
+    {"state", "'queue.peek' ['q' {", "'dead'"},
+    {"limit", "'queue.peek' ['q' {", "5"},
+    {"after", "'queue.peek' ['q' {", "b'0123456789abcdef'"},
+    {"after", "'queue.list' [{", "'p'"},
+    {"prefix", "'queue.list' [{", "'p'"},
+    {"max_deliveries", "'queue.configure' ['q' {", "5"},
+    {"max_length", "'queue.configure' ['q' {", "5"},
+    {"retry_delay", "'queue.configure' ['q' {", "5"},
+    {"dedup_window", "'queue.configure' ['q' {", "5"},
 };
 
 static const char *with_option(char *notation, size_t size, size_t i, const char *pairs)
@@ -365,18 +386,20 @@ static const char *with_option(char *notation, size_t size, size_t i, const char
     return notation;
 }
 
-Test(request, an_option_is_given_once_and_never_nil)
+Test(request, an_option_is_given_once_and_nil_only_where_that_is_a_duration_without_end)
 {
     for (size_t i = 0; i < COUNT(options); i++) {
         char notation[200], pairs[100];
         const char *name = options[i].name;
+        bool endless = strcmp(options[i].good, "6") == 0;
         snprintf(pairs, sizeof(pairs), "'%s' %s", name, options[i].good);
         expect_request(with_option(notation, sizeof(notation), i, pairs));
         snprintf(pairs, sizeof(pairs), "'%s' %s '%s' %s", name, options[i].good, name,
                  options[i].good);
         expect_refusal(with_option(notation, sizeof(notation), i, pairs), WIRE_BAD_REQUEST, "");
         snprintf(pairs, sizeof(pairs), "'%s' nil", name);
-        expect_refusal(with_option(notation, sizeof(notation), i, pairs), WIRE_BAD_REQUEST, "");
+        expect_refusal(with_option(notation, sizeof(notation), i, pairs),
+                       endless ? WIRE_OK : WIRE_BAD_REQUEST, "");
         snprintf(pairs, sizeof(pairs), "b'%s' %s", name, options[i].good);
         expect_refusal(with_option(notation, sizeof(notation), i, pairs), WIRE_BAD_REQUEST, "");
         snprintf(pairs, sizeof(pairs), "'%sx' %s", name, options[i].good);
@@ -393,8 +416,11 @@ Test(request, an_option_of_a_wrong_type_is_refused)
         const char *good;
         const char *takes;
     } kinds[] = {
-        {"5", "y..........."},   {"true", "...y........"}, {"'p'", "....yy..y..."},
-        {"'x'", "....y...y..."}, {"'e'", "....y...y..."},  {"[]", ".........y.."},
+        {"5", "y..........."},      {"true", "...y........"},
+        {"'p'", "....yy..y..."},    {"'x'", "....y...y..."},
+        {"'e'", "....y...y..."},    {"[]", ".........y.."},
+        {"6", "y..........."},      {"-5", "yy..yy......"},
+        {"'dead'", "............"}, {"b'0123456789abcdef'", "............"},
     };
     for (size_t i = 0; i < COUNT(options); i++) {
         for (size_t kind = 0; kind < COUNT(kinds); kind++) {
@@ -439,6 +465,9 @@ Test(request, an_option_of_another_method_is_unknown)
         "[0 1 'batch' [[] {'if_version' 5}]]",
         "[0 1 'scan' [{'since' 5}]]",
         "[0 1 'stats' [{'client' 'x'}]]",
+        "[0 1 'queue.pop' ['q' {'lease' 5}]]",
+        "[0 1 'queue.bury' [1 2 {'delay' 5}]]",
+        "[0 1 'queue.configure' ['q' {'delay' 5}]]",
     };
     for (size_t i = 0; i < COUNT(rows); i++)
         expect_refusal(rows[i], WIRE_BAD_REQUEST, "");
