@@ -532,10 +532,9 @@ void store_prefetch(struct store *store, enum store_table table, const struct sl
  * operation in the record. `stored` is the value there. On failure nothing has happened.
  */
 static int note_write(struct store *store, enum store_table table, enum operation_action action,
-                      struct slice key, const struct slice *old, struct slice head,
+                      bool frees, struct slice key, const struct slice *old, struct slice head,
                       struct slice value, struct slice *stored)
 {
-    bool frees = !operation_is_put(action);
     size_t undo_size = store->undo.size;
     int rc = log_reserve(store->log, operation_size(key, head.size + value.size), frees);
     if (rc == 0)
@@ -559,10 +558,10 @@ static void unnote_write(struct store *store, size_t undo_size, uint32_t count, 
     transaction_truncate(&store->transaction, store->body, store->body_start, count, changes);
 }
 
-static bool over_memory_limit(const struct store *store, size_t more)
+bool store_has_room(const struct store *store, size_t more)
 {
-    return store->memory_limit != 0 &&
-           store->engine->methods->memory(store->engine) + more > store->memory_limit;
+    return store->memory_limit == 0 ||
+           store->engine->methods->memory(store->engine) + more <= store->memory_limit;
 }
 
 int store_put(struct store *store, enum store_table table, struct slice key, struct slice head,
@@ -574,14 +573,15 @@ int store_put(struct store *store, enum store_table table, struct slice key, str
     size_t undo_size = store->undo.size;
     uint32_t count = store->transaction.count;
     uint32_t changes = store->transaction.changes;
+    bool quiet = change == STORE_QUIET || change == STORE_RESERVED;
     int rc = engine->methods->get(engine, table, key, &old);
     bool existed = rc == 0;
     if (rc != 0 && rc != STORE_NOT_FOUND)
         return rc;
-    if (change != STORE_QUIET && over_memory_limit(store, key.size + head.size + value.size))
+    if (!quiet && !store_has_room(store, key.size + head.size + value.size))
         return STORE_FULL;
-    rc = note_write(store, table, change == STORE_QUIET ? OPERATION_PUT : OPERATION_CHANGE_PUT, key,
-                    existed ? &old : NULL, head, value, &stored);
+    rc = note_write(store, table, quiet ? OPERATION_PUT : OPERATION_CHANGE_PUT,
+                    change == STORE_RESERVED, key, existed ? &old : NULL, head, value, &stored);
     if (rc != 0)
         return rc;
     rc = engine->methods->put(engine, table, key, stored);
@@ -607,7 +607,7 @@ int store_delete(struct store *store, enum store_table table, struct slice key,
     uint32_t changes = store->transaction.changes;
     int rc = engine->methods->get(engine, table, key, &old);
     if (rc == 0)
-        rc = note_write(store, table, actions[change], key, &old, none, none, &none);
+        rc = note_write(store, table, actions[change], true, key, &old, none, none, &none);
     if (rc != 0)
         return rc;
     rc = engine->methods->delete (engine, table, key);

@@ -32,7 +32,12 @@ enum store_table {
     STORE_KEYS,   /* the key-value side, see keys.h */
     STORE_EXPIRY, /* its index by time */
     STORE_META,   /* counters of the store's own */
-    STORE_TABLES, /* queue/ adds its own before this line; the numbers are in the log */
+    STORE_QUEUES, /* queue/: names, settings, counts, see queue/record.h for this and the next */
+    STORE_JOBS,   /* jobs by id */
+    STORE_BODIES, /* their bodies */
+    STORE_LISTS,  /* jobs in order, a list for each state of each queue */
+    STORE_DEDUP,  /* jobs by their producers' ids */
+    STORE_TABLES, /* new ones before this line; the numbers are in the log */
 };
 
 enum store_change {
@@ -41,7 +46,8 @@ enum store_change {
     STORE_CHANGE_DELETE,
     STORE_CHANGE_EXPIRE,
     STORE_CHANGE_EVICT,
-    STORE_CHANGES
+    STORE_CHANGES,
+    STORE_RESERVED = STORE_CHANGES, /* quiet, and store_put may use the reserve: what is counted */
 };
 
 enum { STORE_MAX_PREFETCH = 16 };
@@ -128,9 +134,13 @@ int store_get(struct store *store, enum store_table table, struct slice key, str
 void store_prefetch(struct store *store, enum store_table table, const struct slice *keys,
                     unsigned count);
 
+/* Whether there is room for so many bytes under the limit of memory. */
+bool store_has_room(const struct store *store, size_t more);
+
 /*
  * Inside a transaction. STORE_FULL: the limit of disk or memory is reached; store_delete may use
- * what is kept in reserve for it. STORE_NO_MEMORY. store_delete of an absent key: STORE_NOT_FOUND.
+ * what is kept in reserve for it, and so may store_put with STORE_RESERVED, for the few bytes that
+ * go with a deletion. STORE_NO_MEMORY. store_delete of an absent key: STORE_NOT_FOUND.
  * The value is given in two parts that are stored one behind the other. All of them are copied
  * before anything changes, so they may be views from the store.
  */
