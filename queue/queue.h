@@ -3,29 +3,34 @@
  * store's, together with keys, and a million waiting jobs need no memory but the engine's. Nothing
  * here knows sockets, MessagePack or clocks: bodies are bytes, times are arguments.
  *
- *     push ────────▶ ready ──take──▶ leased ──ack──▶ gone
- *       └─▶ delayed ─due─▶ ▲            ├─ lease ran out, nack ─▶ ready in its own place, or
- * delayed │            └─ bury, or the delivery was the last one allowed ─▶ dead
- *                          └───────────────────────────── kick ───────────────────────────────┘
+ *     push -------> ready --take--> leased --ack--> gone
+ *       |             ^               |
+ *       +-> delayed --+ when due      +-> ready, in its own place: the lease ran out; nack
+ *                     |               +-> delayed: nack, for a while
+ *                     |               +-> dead: bury, or the delivery was the last one allowed
+ *                     +---- kick -------- dead
  *
  * Order is (priority, id). A job that returns goes to its own place.
  *
  * How a daemon uses it, in each turn:
  *
- *     queues_expire(queues, now_ms, &more)        transactions of its own: leases, delays, ttls,
- * pauses store_begin(store, now_ms) queue_push(queues, …), queue_take(queues, …), queue_ack(queues,
- * …)     what a request asks for store_end, queues_end(queues)               or store_cancel,
- * queues_cancel(queues) waiters_match(…)                            see waiters.h: transactions of
- * its own queues_save(queues)                         counters, in a last transaction store_commit
- * or store_abandon, queues_abandon(queues)
+ *     queues_expire(queues, now_ms, &more)   transactions of its own: leases, delays, ttls, pauses
+ *     store_begin(store, now_ms)
+ *     queue_push, queue_take, queue_ack ...  what a request asks for
+ *     store_end, queues_end(queues)          or: store_cancel, queues_cancel(queues)
+ *     waiters_match ...                      see waiters.h: transactions of its own
+ *     queues_save(queues, now_ms)            counts, in the last transaction of the turn
+ *     store_commit                           or: store_abandon, queues_abandon(queues)
  *
  * What a queue counts is kept in memory during a turn and written once, by queues_save. That is as
  * exact as writing it with each job, since a turn reaches the disk whole or not at all.
  *
- * Views (names, bodies, errors that are handed out) live until the next write to the store or the
- * end of the turn. Every function that changes something is called inside a transaction, and may
- * return, besides what it names: STORE_FULL, STORE_NO_MEMORY, STORE_IO, STORE_CORRUPT, as store_put
- * does. Where one fails the transaction is to be cancelled.
+ * Views (names, bodies, errors that are handed out) live until the next write to the store or to a
+ * queue, or the end of the turn. Every function that changes something is called inside a
+ * transaction, and may return, besides what it names: STORE_FULL, STORE_NO_MEMORY, STORE_IO,
+ * STORE_CORRUPT, as store_put does, and STORE_INVALID where an argument is over its limit. Where
+ * one of these is returned the transaction is to be cancelled; after the others, which have changed
+ * nothing, it may go on.
  */
 #ifndef QUEUE_QUEUE_H
 #define QUEUE_QUEUE_H
@@ -44,7 +49,7 @@ enum {
     QUEUE_MAX_ERROR = 1024,
     QUEUE_MAX_EXPIRED = 1000,          /* jobs that one transaction of queues_expire moves */
     QUEUE_MAX_RETRY_DELAY_MS = 300000, /* of doubled retry delays, unless the first is longer */
-    QUEUE_FOREIGN_STARTS = 1000,       /* by which another epoch raises the start number */
+    QUEUE_FOREIGN_BLOCKS = 1000,       /* of ids, that are left out in another epoch: see ids.c */
     QUEUE_DEFAULT_LEASE_MS = 30000,
     QUEUE_DEFAULT_MAX_DELIVERIES = 20,
     QUEUE_DEFAULT_RETRY_DELAY_MS = 1000,
@@ -74,9 +79,8 @@ struct queue_stats {
     uint64_t pushed;           /* in all, also over restarts */
     uint64_t acked;            /* and popped */
     uint64_t expired;          /* by ttl */
-    uint64_t
-        oldest_ready_ms; /* when the oldest ready job was pushed; QUEUE_FOREVER: none is ready */
-    uint64_t paused_until_ms; /* 0: not paused; QUEUE_FOREVER: until resumed */
+    uint64_t oldest_ready_ms;  /* when the oldest ready job was pushed; QUEUE_FOREVER: none is */
+    uint64_t paused_until_ms;  /* 0: not paused; QUEUE_FOREVER: until resumed */
 };
 
 /* A job, as `queue.peek` shows it. */
@@ -98,10 +102,9 @@ struct job {
 struct queues;
 
 /*
- * The queues of a store, which outlives them. Raises the number of starts and makes that durable:
- * ids and tokens are made from it, so that none is ever given out twice. Reads the settings of each
- * queue, and no job. Where no transaction is open and nothing is pending. `error` says in a line
- * what went wrong.
+ * The queues of a store, which outlives them. Reserves ids and tokens and makes that durable, so
+ * that none is ever given out twice. Reads the settings and counts of each queue, and no job. Where
+ * no transaction is open and nothing is pending. `error` says in a line what went wrong.
  */
 int queues_open(struct queues **queues, struct store *store, uint64_t now_ms,
                 struct store_error *error);
@@ -112,12 +115,17 @@ void queues_end(struct queues *queues);
 void queues_cancel(struct queues *queues);
 void queues_abandon(struct queues *queues);
 
-/* Writes what the queues of this turn count, in a transaction. Before store_commit. */
+/*
+ * Writes what the queues of this turn count, in a transaction. Right before store_commit: what
+ * comes after it belongs to the next turn. Costs nothing where nothing was counted.
+ */
 int queues_save(struct queues *queues, uint64_t now_ms);
 
 /*
  * When something is due next, ms since 1970: a lease, a delay, a ttl, the end of a pause or of a
- * dedup window; 0 while there is something left of purged or dropped queues; UINT64_MAX: never.
+ * dedup window; 0 while there is something left of purged or dropped queues; UINT64_MAX: never. It
+ * may be too early, of a job that has been acknowledged since: then queues_expire finds out. It is
+ * never too late, but where the disk was full: then it is tried again after a second.
  */
 uint64_t queues_next_due(struct queues *queues);
 
@@ -137,11 +145,10 @@ void queues_awoken(struct queues *queues, void (*each)(void *context, struct sli
 
 struct push_options {
     uint64_t delay_ms;
-    uint64_t priority; /* 0 to 2^32-1 */
-    struct slice
-        dedup;       /* data NULL: none; else the kind of the id ('b' bytes, 'i' integer), and it */
-    bool ttl_given;  /* else the queue's */
-    uint64_t ttl_ms; /* QUEUE_FOREVER: none */
+    uint64_t priority;  /* 0 to 2^32-1 */
+    struct slice dedup; /* data NULL: none; else a byte for its kind ('b', 'i'), and the id */
+    bool ttl_given;     /* else the queue's */
+    uint64_t ttl_ms;    /* QUEUE_FOREVER: none */
 };
 
 /*

@@ -1,0 +1,232 @@
+#include "queue/internal.h"
+
+/* Which ways there are. From JOB_GONE: a job that is new, or was popped and comes back. */
+static const bool ways[JOB_GONE + 1][JOB_GONE + 1] = {
+    /* push */
+    [JOB_GONE] = {[JOB_READY] = true, [JOB_DELAYED] = true},
+
+    /* take; pop, a late ack, delete; late nack; late bury, delivered too often; ttl */
+    [JOB_READY] = {[JOB_LEASED] = true,
+                   [JOB_GONE] = true,
+                   [JOB_READY] = true,
+                   [JOB_DELAYED] = true,
+                   [JOB_DEAD] = true,
+                   [JOB_EXPIRED] = true},
+
+    /* due, kick; delete; ttl */
+    [JOB_DELAYED] = {[JOB_READY] = true, [JOB_GONE] = true, [JOB_EXPIRED] = true},
+
+    /* extend; ack; lapse, nack, given back; nack; bury, last delivery; nack or lapse behind the ttl
+     */
+    [JOB_LEASED] = {[JOB_LEASED] = true,
+                    [JOB_GONE] = true,
+                    [JOB_READY] = true,
+                    [JOB_DELAYED] = true,
+                    [JOB_DEAD] = true,
+                    [JOB_EXPIRED] = true},
+
+    /* kick; late extend; late ack, delete; late bury; late nack: with a limit that was raised, or
+       behind the ttl */
+    [JOB_DEAD] = {[JOB_READY] = true,
+                  [JOB_LEASED] = true,
+                  [JOB_GONE] = true,
+                  [JOB_DEAD] = true,
+                  [JOB_DELAYED] = true,
+                  [JOB_EXPIRED] = true},
+};
+
+/* Its place in the list of its state. */
+static struct place place_of(const struct record *record)
+{
+    bool timed = record->state == JOB_DELAYED || record->state == JOB_LEASED;
+    return (struct place){timed ? record->due_at_ms : record->priority, record->id};
+}
+
+static bool has_record(enum job_state state)
+{
+    return state < JOB_STATES;
+}
+
+static bool is_in_expiring(const struct record *record)
+{
+    return record->expires_at_ms != 0 &&
+           (record->state == JOB_READY || record->state == JOB_DELAYED);
+}
+
+static bool is_in_ranked(const struct record *record)
+{
+    return record->state == JOB_READY && record->priority != 0;
+}
+
+static int add_to(struct queues *queues, struct queue *queue, enum list list, uint64_t order,
+                  uint64_t id)
+{
+    return list_add(queues, queue, list, (struct place){order, id}, (struct slice){0});
+}
+
+/* The lists besides that of the state: only where the job enters or leaves them. */
+static int move_in_others(struct queues *queues, struct queue *queue, const struct record *from,
+                          const struct record *to)
+{
+    bool was_expiring = is_in_expiring(from);
+    bool is_expiring = is_in_expiring(to);
+    int rc = 0;
+    if (was_expiring && is_expiring && from->expires_at_ms == to->expires_at_ms)
+        was_expiring = is_expiring = false;
+    if (was_expiring)
+        rc = list_remove(queues, queue, LIST_EXPIRING,
+                         (struct place){from->expires_at_ms, from->id});
+    if (rc == 0 && is_expiring)
+        rc = add_to(queues, queue, LIST_EXPIRING, to->expires_at_ms, to->id);
+    if (rc == 0 && is_expiring)
+        registry_due_at(&queues->registry, queue, to->expires_at_ms);
+    if (rc == 0 && is_in_ranked(from) && !is_in_ranked(to))
+        rc = list_remove(queues, queue, LIST_RANKED, (struct place){0, from->id});
+    if (rc == 0 && is_in_ranked(to) && !is_in_ranked(from))
+        rc = add_to(queues, queue, LIST_RANKED, 0, to->id);
+    return rc;
+}
+
+static int leave(struct queues *queues, struct queue *queue, const struct record *from)
+{
+    struct queue_state *now = &queue->now;
+    if (!has_record(from->state))
+        return 0;
+    int rc = list_remove(queues, queue, (enum list)from->state, place_of(from));
+    if (rc == STORE_NOT_FOUND)
+        return STORE_CORRUPT;
+    if (rc == 0 && --now->counts.jobs[from->state] == 0)
+        now->bounds[from->state] = PLACE_NONE;
+    return rc;
+}
+
+static int enter(struct queues *queues, struct queue *queue, struct record *to)
+{
+    if (!has_record(to->state))
+        return 0;
+    to->list = queue->now.fields.lists[to->state];
+    struct place place = place_of(to);
+    int rc = list_add(queues, queue, (enum list)to->state, place, (struct slice){0});
+    if (rc != 0)
+        return rc;
+    queue->now.counts.jobs[to->state]++;
+    if (to->due_at_ms != 0)
+        registry_due_at(&queues->registry, queue, to->due_at_ms);
+    return record_put_job(queues->store, to);
+}
+
+int job_delete_record(struct queues *queues, uint64_t id)
+{
+    uint8_t key[RECORD_NUMBER_SIZE];
+    int rc = store_delete(queues->store, STORE_JOBS, record_id_key(key, id), STORE_QUIET);
+    if (rc == 0)
+        rc = store_delete(queues->store, STORE_BODIES, record_id_key(key, id), STORE_QUIET);
+    return rc == STORE_NOT_FOUND ? STORE_CORRUPT : rc;
+}
+
+int job_end_dedup(struct queues *queues, const struct record *record, bool queue_exists)
+{
+    struct slice dedup = record->dedup;
+    uint64_t id;
+    uint64_t end_ms;
+    if (dedup.size == 0)
+        return 0;
+    int rc = record_get_window(queues->store, record->queue, dedup, &id, &end_ms);
+    if (rc != 0)
+        return rc == STORE_NOT_FOUND ? 0 : rc;
+    if (id != record->id || (queue_exists && end_ms > queues_now(queues)))
+        return 0;
+    return record_delete_window(queues->store, record->queue, dedup);
+}
+
+static int end(struct queues *queues, struct queue *queue, const struct record *from,
+               const struct record *to)
+{
+    if (has_record(to->state))
+        return 0;
+    queue->now.counts.expired += to->state == JOB_EXPIRED;
+    int rc = job_delete_record(queues, from->id);
+    return rc == 0 ? job_end_dedup(queues, from, true) : rc;
+}
+
+int job_move(struct queues *queues, struct queue *queue, const struct record *from,
+             struct record *to)
+{
+    if (!ways[from->state][to->state])
+        return STORE_CORRUPT;
+    if (to->state != JOB_DELAYED && to->state != JOB_LEASED)
+        to->due_at_ms = 0;
+    int rc = registry_touch(&queues->registry, queue);
+    if (rc == 0)
+        rc = leave(queues, queue, from);
+    if (rc == 0)
+        rc = move_in_others(queues, queue, from, to);
+    if (rc == 0)
+        rc = enter(queues, queue, to);
+    return rc == 0 ? end(queues, queue, from, to) : rc;
+}
+
+int job_find(struct queues *queues, uint64_t id, struct queue **queue, struct record *record)
+{
+    int rc = record_get_job(queues->store, id, record);
+    if (rc != 0)
+        return rc;
+    *queue = registry_find_number(&queues->registry, record->queue);
+    if (*queue == NULL || (*queue)->now.fields.lists[record->state] != record->list)
+        return STORE_NOT_FOUND;
+    return 0;
+}
+
+void job_keep_tail(struct queues *queues, struct record *record)
+{
+    if (record->error.size > 0) {
+        memcpy(queues->tail, record->error.data, record->error.size);
+        record->error.data = queues->tail;
+    } else if (record->error.data != NULL) {
+        record->error.data = queues->tail;
+    }
+    if (record->dedup.size > 0) {
+        memcpy(queues->tail + record->error.size, record->dedup.data, record->dedup.size);
+        record->dedup.data = queues->tail + record->error.size;
+    }
+}
+
+int job_load(struct queues *queues, uint64_t id, struct queue **queue, struct record *record)
+{
+    int rc = job_find(queues, id, queue, record);
+    if (rc == 0)
+        job_keep_tail(queues, record);
+    return rc;
+}
+
+enum job_state job_returns_to(const struct queue *queue, const struct record *record,
+                              uint64_t at_ms)
+{
+    uint64_t limit = queue->now.fields.settings.max_deliveries;
+    if (is_over(record->expires_at_ms, at_ms))
+        return JOB_EXPIRED;
+    return limit != 0 && record->deliveries >= limit ? JOB_DEAD : JOB_READY;
+}
+
+int job_body(struct queues *queues, uint64_t id, struct slice *body)
+{
+    uint8_t key[RECORD_NUMBER_SIZE];
+    int rc = store_get(queues->store, STORE_BODIES, record_id_key(key, id), body);
+    return rc == STORE_NOT_FOUND ? STORE_CORRUPT : rc;
+}
+
+void job_describe(const struct queue *queue, const struct record *record, struct job *job)
+{
+    *job = (struct job){
+        .id = record->id,
+        .queue = queue_name(queue),
+        .state = record->state,
+        .priority = record->priority,
+        .deliveries = record->deliveries,
+        .pushed_at_ms = record->pushed_at_ms,
+        .due_at_ms = record->due_at_ms,
+        .expires_at_ms = record->expires_at_ms,
+        .error = record->error,
+        .dedup = record->dedup,
+    };
+}

@@ -1,0 +1,369 @@
+#include "queue/record.h"
+
+#include <endian.h>
+
+enum { FORMAT = 1 };
+
+/* Numbers. */
+
+static uint8_t *write_big(uint8_t *at, uint64_t number)
+{
+    uint64_t bytes = htobe64(number);
+    memcpy(at, &bytes, sizeof bytes);
+    return at + sizeof bytes;
+}
+
+static uint64_t read_big(const uint8_t *at)
+{
+    uint64_t bytes;
+    memcpy(&bytes, at, sizeof bytes);
+    return be64toh(bytes);
+}
+
+static uint8_t *write_little(uint8_t *at, uint64_t number)
+{
+    uint64_t bytes = htole64(number);
+    memcpy(at, &bytes, sizeof bytes);
+    return at + sizeof bytes;
+}
+
+static uint64_t read_little(const uint8_t *at)
+{
+    uint64_t bytes;
+    memcpy(&bytes, at, sizeof bytes);
+    return le64toh(bytes);
+}
+
+static void write_little32(uint8_t *at, uint32_t number)
+{
+    uint32_t bytes = htole32(number);
+    memcpy(at, &bytes, sizeof bytes);
+}
+
+static uint32_t read_little32(const uint8_t *at)
+{
+    uint32_t bytes;
+    memcpy(&bytes, at, sizeof bytes);
+    return le32toh(bytes);
+}
+
+static void write_little16(uint8_t *at, size_t number)
+{
+    at[0] = (uint8_t)number;
+    at[1] = (uint8_t)(number >> 8);
+}
+
+static size_t read_little16(const uint8_t *at)
+{
+    return (size_t)at[0] | (size_t)at[1] << 8;
+}
+
+/* Keys. */
+
+struct slice record_id_key(uint8_t buffer[RECORD_NUMBER_SIZE], uint64_t id)
+{
+    write_big(buffer, id);
+    return slice_of(buffer, RECORD_NUMBER_SIZE);
+}
+
+struct slice record_list_key(uint8_t buffer[RECORD_LIST_KEY_SIZE], uint64_t list,
+                             struct place place)
+{
+    write_big(write_big(write_big(buffer, list), place.order), place.id);
+    return slice_of(buffer, RECORD_LIST_KEY_SIZE);
+}
+
+bool record_read_list_key(struct slice key, uint64_t list, struct place *place)
+{
+    if (key.size != RECORD_LIST_KEY_SIZE || read_big(key.data) != list)
+        return false;
+    place->order = read_big(key.data + RECORD_NUMBER_SIZE);
+    place->id = read_big(key.data + 2 * (size_t)RECORD_NUMBER_SIZE);
+    return true;
+}
+
+struct slice record_name_key(uint8_t buffer[RECORD_MAX_KEY], struct slice name)
+{
+    buffer[0] = 'n';
+    if (name.size > 0)
+        memcpy(buffer + 1, name.data, name.size);
+    return slice_of(buffer, 1 + name.size);
+}
+
+bool record_read_name_key(struct slice key, struct slice *name)
+{
+    if (key.size < 2 || key.size > RECORD_MAX_KEY || key.data[0] != 'n')
+        return false;
+    *name = slice_of(key.data + 1, key.size - 1);
+    return true;
+}
+
+struct slice record_number_key(uint8_t buffer[RECORD_MAX_KEY], char kind, uint64_t number)
+{
+    buffer[0] = (uint8_t)kind;
+    write_big(buffer + 1, number);
+    return slice_of(buffer, 1 + RECORD_NUMBER_SIZE);
+}
+
+bool record_read_number_key(struct slice key, char kind, uint64_t *number)
+{
+    if (key.size != 1 + RECORD_NUMBER_SIZE || key.data[0] != (uint8_t)kind)
+        return false;
+    *number = read_big(key.data + 1);
+    return true;
+}
+
+struct slice record_dedup_key(uint8_t buffer[RECORD_MAX_DEDUP_KEY], uint64_t queue,
+                              struct slice dedup)
+{
+    memcpy(write_big(buffer, queue), dedup.data, dedup.size);
+    return slice_of(buffer, RECORD_NUMBER_SIZE + dedup.size);
+}
+
+/*
+ * A job:
+ *
+ *     0     1   format: 1
+ *     1     1   state
+ *     2     2   size of the error       2 bytes of 0xff: none
+ *     4     2   size of the producer's id, 0: none
+ *     6     2   0
+ *     8     4   priority
+ *     12    4   deliveries
+ *     16    8   queue                    24  8  list
+ *     32    8   pushed at                40  8  lease
+ *     48    8   due at                   56  8  expires at
+ *     64        error, producer's id
+ *
+ * All of its head is always there, so that a job which moves keeps its size and is written over.
+ */
+enum { JOB_HEAD = 64, NO_ERROR = 0xffff };
+
+static void write_head(uint8_t *head, const struct record *record)
+{
+    head[0] = FORMAT;
+    head[1] = (uint8_t)record->state;
+    write_little16(head + 2, record->error.data != NULL ? record->error.size : NO_ERROR);
+    write_little16(head + 4, record->dedup.size);
+    write_little16(head + 6, 0);
+    write_little32(head + 8, record->priority);
+    write_little32(head + 12, record->deliveries);
+    write_little(head + 16, record->queue);
+    write_little(head + 24, record->list);
+    write_little(head + 32, record->pushed_at_ms);
+    write_little(head + 40, record->lease);
+    write_little(head + 48, record->due_at_ms);
+    write_little(head + 56, record->expires_at_ms);
+}
+
+int record_put_job(struct store *store, const struct record *record)
+{
+    uint8_t key[RECORD_NUMBER_SIZE];
+    uint8_t head[JOB_HEAD + QUEUE_MAX_ERROR];
+    size_t size = JOB_HEAD;
+    write_head(head, record);
+    if (record->error.size > 0) {
+        memcpy(head + size, record->error.data, record->error.size);
+        size += record->error.size;
+    }
+    return store_put(store, STORE_JOBS, record_id_key(key, record->id), slice_of(head, size),
+                     record->dedup, STORE_QUIET);
+}
+
+int record_get_job(struct store *store, uint64_t id, struct record *record)
+{
+    uint8_t key[RECORD_NUMBER_SIZE];
+    struct slice value;
+    int rc = store_get(store, STORE_JOBS, record_id_key(key, id), &value);
+    if (rc != 0)
+        return rc;
+    const uint8_t *head = value.data;
+    if (value.size < JOB_HEAD || head[0] != FORMAT || head[1] >= JOB_STATES)
+        return STORE_CORRUPT;
+    size_t error_size = read_little16(head + 2);
+    size_t dedup_size = read_little16(head + 4);
+    bool has_error = error_size != NO_ERROR;
+    if (!has_error)
+        error_size = 0;
+    if (error_size > QUEUE_MAX_ERROR || dedup_size > QUEUE_MAX_DEDUP_ID ||
+        value.size != JOB_HEAD + error_size + dedup_size)
+        return STORE_CORRUPT;
+    *record = (struct record){
+        .id = id,
+        .state = (enum job_state)head[1],
+        .priority = read_little32(head + 8),
+        .deliveries = read_little32(head + 12),
+        .queue = read_little(head + 16),
+        .list = read_little(head + 24),
+        .pushed_at_ms = read_little(head + 32),
+        .lease = read_little(head + 40),
+        .due_at_ms = read_little(head + 48),
+        .expires_at_ms = read_little(head + 56),
+        .error = {.data = has_error ? head + JOB_HEAD : NULL, .size = error_size},
+        .dedup = {.data = dedup_size > 0 ? head + JOB_HEAD + error_size : NULL, .size = dedup_size},
+    };
+    return 0;
+}
+
+/*
+ * A queue: 1 byte format: 1; then numbers of 8 bytes each: its own, those of its lists in the order
+ * of enum list, paused until, and the settings in the order of struct queue_settings.
+ */
+enum { SETTINGS = 6, QUEUE_NUMBERS = 1 + LISTS + 1 + SETTINGS };
+
+int record_put_queue(struct store *store, struct slice name, const struct queue_fields *fields)
+{
+    const struct queue_settings *settings = &fields->settings;
+    const uint64_t set[SETTINGS] = {settings->lease_ms,   settings->max_deliveries,
+                                    settings->max_length, settings->retry_delay_ms,
+                                    settings->ttl_ms,     settings->dedup_window_ms};
+    uint8_t key[RECORD_MAX_KEY];
+    uint8_t value[1 + QUEUE_NUMBERS * RECORD_NUMBER_SIZE] = {FORMAT};
+    uint8_t *at = write_little(value + 1, fields->number);
+    for (unsigned i = 0; i < LISTS; i++)
+        at = write_little(at, fields->lists[i]);
+    at = write_little(at, fields->paused_until_ms);
+    for (unsigned i = 0; i < SETTINGS; i++)
+        at = write_little(at, set[i]);
+    return store_put(store, STORE_QUEUES, record_name_key(key, name), slice_of(value, sizeof value),
+                     (struct slice){0}, STORE_RESERVED);
+}
+
+int record_read_queue(struct slice value, struct queue_fields *fields)
+{
+    uint64_t numbers[QUEUE_NUMBERS];
+    if (value.size != 1 + sizeof numbers || value.data[0] != FORMAT)
+        return STORE_CORRUPT;
+    for (unsigned i = 0; i < QUEUE_NUMBERS; i++)
+        numbers[i] = read_little(value.data + 1 + (size_t)i * RECORD_NUMBER_SIZE);
+    fields->number = numbers[0];
+    memcpy(fields->lists, numbers + 1, sizeof fields->lists);
+    fields->paused_until_ms = numbers[1 + LISTS];
+    const uint64_t *set = numbers + 1 + LISTS + 1;
+    fields->settings = (struct queue_settings){
+        .lease_ms = set[0],
+        .max_deliveries = set[1],
+        .max_length = set[2],
+        .retry_delay_ms = set[3],
+        .ttl_ms = set[4],
+        .dedup_window_ms = set[5],
+    };
+    return 0;
+}
+
+/*
+ * What a queue counts: 1 byte format: 1; then numbers of 8 bytes each: jobs in each state, pushed,
+ * acked, expired.
+ */
+enum { COUNTS = JOB_STATES + 3 };
+
+int record_put_counts(struct store *store, uint64_t number, const struct queue_counts *counts)
+{
+    uint8_t key[RECORD_MAX_KEY];
+    uint8_t value[1 + COUNTS * RECORD_NUMBER_SIZE] = {FORMAT};
+    uint8_t *at = value + 1;
+    for (unsigned i = 0; i < JOB_STATES; i++)
+        at = write_little(at, counts->jobs[i]);
+    at = write_little(at, counts->pushed);
+    at = write_little(at, counts->acked);
+    write_little(at, counts->expired);
+    return store_put(store, STORE_QUEUES, record_number_key(key, 'c', number),
+                     slice_of(value, sizeof value), (struct slice){0}, STORE_RESERVED);
+}
+
+int record_get_counts(struct store *store, uint64_t number, struct queue_counts *counts)
+{
+    uint8_t key[RECORD_MAX_KEY];
+    struct slice value;
+    int rc = store_get(store, STORE_QUEUES, record_number_key(key, 'c', number), &value);
+    if (rc != 0)
+        return rc;
+    if (value.size != 1 + COUNTS * RECORD_NUMBER_SIZE || value.data[0] != FORMAT)
+        return STORE_CORRUPT;
+    const uint8_t *at = value.data + 1;
+    for (unsigned i = 0; i < JOB_STATES; i++, at += RECORD_NUMBER_SIZE)
+        counts->jobs[i] = read_little(at);
+    counts->pushed = read_little(at);
+    counts->acked = read_little(at + RECORD_NUMBER_SIZE);
+    counts->expired = read_little(at + 2 * (size_t)RECORD_NUMBER_SIZE);
+    return 0;
+}
+
+/* A producer's id: 1 byte format: 1; 8 bytes job id; 8 bytes end of the window, 0: it has none. */
+enum { WINDOW_SIZE = 1 + 2 * RECORD_NUMBER_SIZE };
+
+int record_put_window(struct store *store, uint64_t queue, struct slice dedup, uint64_t id,
+                      uint64_t end_ms)
+{
+    uint8_t key[RECORD_MAX_DEDUP_KEY];
+    uint8_t value[WINDOW_SIZE] = {FORMAT};
+    write_little(write_little(value + 1, id), end_ms);
+    return store_put(store, STORE_DEDUP, record_dedup_key(key, queue, dedup),
+                     slice_of(value, sizeof value), (struct slice){0}, STORE_QUIET);
+}
+
+int record_get_window(struct store *store, uint64_t queue, struct slice dedup, uint64_t *id,
+                      uint64_t *end_ms)
+{
+    uint8_t key[RECORD_MAX_DEDUP_KEY];
+    struct slice value;
+    int rc = store_get(store, STORE_DEDUP, record_dedup_key(key, queue, dedup), &value);
+    if (rc != 0)
+        return rc;
+    if (value.size != WINDOW_SIZE || value.data[0] != FORMAT)
+        return STORE_CORRUPT;
+    *id = read_little(value.data + 1);
+    *end_ms = read_little(value.data + 1 + RECORD_NUMBER_SIZE);
+    return 0;
+}
+
+int record_delete_window(struct store *store, uint64_t queue, struct slice dedup)
+{
+    uint8_t key[RECORD_MAX_DEDUP_KEY];
+    return store_delete(store, STORE_DEDUP, record_dedup_key(key, queue, dedup), STORE_QUIET);
+}
+
+/* A leftover: 1 byte format: 1; 1 byte enum list; 8 bytes number of the queue. */
+enum { LEFTOVER_SIZE = 2 + RECORD_NUMBER_SIZE };
+
+int record_put_leftover(struct store *store, uint64_t list, enum list kind, uint64_t queue)
+{
+    uint8_t key[RECORD_MAX_KEY];
+    uint8_t value[LEFTOVER_SIZE] = {FORMAT, (uint8_t)kind};
+    write_little(value + 2, queue);
+    return store_put(store, STORE_QUEUES, record_number_key(key, 'x', list),
+                     slice_of(value, sizeof value), (struct slice){0}, STORE_RESERVED);
+}
+
+int record_read_leftover(struct slice value, enum list *kind, uint64_t *queue)
+{
+    if (value.size != LEFTOVER_SIZE || value.data[0] != FORMAT || value.data[1] >= LISTS)
+        return STORE_CORRUPT;
+    *kind = (enum list)value.data[1];
+    *queue = read_little(value.data + 2);
+    return 0;
+}
+
+/* The ids that are reserved: 1 byte format: 1; 8 bytes limit; the epoch. */
+enum { IDS_HEAD = 1 + RECORD_NUMBER_SIZE };
+
+int record_put_ids(struct store *store, uint64_t limit, struct slice epoch)
+{
+    uint8_t head[IDS_HEAD] = {FORMAT};
+    write_little(head + 1, limit);
+    return store_put(store, STORE_QUEUES, slice_of("i", 1), slice_of(head, sizeof head), epoch,
+                     STORE_RESERVED);
+}
+
+int record_get_ids(struct store *store, uint64_t *limit, struct slice *epoch)
+{
+    struct slice value;
+    int rc = store_get(store, STORE_QUEUES, slice_of("i", 1), &value);
+    if (rc != 0)
+        return rc;
+    if (value.size < IDS_HEAD || value.data[0] != FORMAT)
+        return STORE_CORRUPT;
+    *limit = read_little(value.data + 1);
+    *epoch = slice_of(value.data + IDS_HEAD, value.size - IDS_HEAD);
+    return 0;
+}
