@@ -89,7 +89,8 @@ static enum status read_numbers(struct bench *bench)
 
 static enum status read_workload(struct bench *bench)
 {
-    static const char *const names[] = {"put", "get", "mixed", "batch"};
+    static const char *const names[] = {"put",  "get", "mixed", "batch",
+                                        "push", "pop", "work",  "chain"};
     const char *name = bench->session->arguments->options[OPTION_WORKLOAD].text;
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (name == NULL || strcmp(name, names[i]) == 0) {
@@ -133,6 +134,9 @@ static enum status read_plan(struct bench *bench)
         status = share(bench);
     session_endpoints(bench->session->arguments, &bench->endpoints);
     bench->plan.endpoints = bench->endpoints.options;
+    bench->plan.queue = session_given(bench->session, OPTION_QUEUE)
+                            ? session_text(bench->session, OPTION_QUEUE)
+                            : cubby_text("bench");
     bench->seed = arguments_number(bench->session->arguments, OPTION_SEED, 1);
     return status;
 }
@@ -180,6 +184,7 @@ static void add_result(struct workload_result *total, const struct workload_resu
         total->started_ns = one->started_ns;
     if (one->ended_ns > total->ended_ns)
         total->ended_ns = one->ended_ns;
+    total->ran_dry |= one->ran_dry;
     total->requests += one->requests;
     total->operations += one->operations;
     total->errors += one->errors;
@@ -228,6 +233,10 @@ static enum status run_plan(const struct bench *bench, const struct workload_pla
 
 static enum status report_errors(const struct workload_result *result)
 {
+    if (result->ran_dry && result->requests == 0) {
+        fputs("cubby: bench: no job is ready in the queue; --load pushes some first\n", stderr);
+        return STATUS_NOTHING;
+    }
     if (result->errors == 0)
         return STATUS_OK;
     fprintf(stderr, "cubby: bench: %llu requests failed, the first with %s: %s\n",
@@ -243,7 +252,7 @@ static enum status load(const struct bench *bench)
     if (result == NULL)
         return refuse_start(CUBBY_NO_MEMORY);
     uint64_t batches = (plan.keys.keys + LOAD_BATCH_SIZE - 1) / LOAD_BATCH_SIZE;
-    plan.kind = WORKLOAD_LOAD;
+    plan.kind = plan.kind >= WORKLOAD_PUSH ? WORKLOAD_LOAD_JOBS : WORKLOAD_LOAD;
     plan.batch_size = LOAD_BATCH_SIZE;
     plan.in_flight = LOAD_IN_FLIGHT;
     plan.requests = (batches + bench->threads - 1) / bench->threads;
@@ -309,6 +318,8 @@ static void print_plain(const struct bench *bench, double seconds, double rate)
     printf("  latency p99.9  %12.1f us\n", quantile(bench, 0.999));
     printf("  latency max    %12.1f us\n", microseconds(total->latencies.max));
     printf("  errors         %12llu\n", (unsigned long long)total->errors);
+    if (total->ran_dry)
+        printf("  the queue ran dry before the end\n");
     printf("  CPU, cubby     %12.2f us/operation\n", per_operation(bench, bench->own_cpu_ns));
     if (bench->knows_daemon_cpu)
         printf("  CPU, daemon    %12.2f us/operation\n",
@@ -319,12 +330,13 @@ static void print_json(const struct bench *bench, double seconds, double rate)
 {
     const struct workload_result *total = &bench->total;
     printf("{\"workload\":\"%s\",\"connections\":%llu,\"in_flight\":%llu,\"threads\":%llu,"
-           "\"requests\":%llu,\"operations\":%llu,\"errors\":%llu,\"seconds\":%.6f,"
+           "\"requests\":%llu,\"operations\":%llu,\"errors\":%llu,\"ran_dry\":%s,"
+           "\"seconds\":%.6f,"
            "\"operations_per_second\":%.1f,",
            workload_name(bench), (unsigned long long)connections_of(bench),
            (unsigned long long)bench->plan.in_flight, (unsigned long long)bench->threads,
            (unsigned long long)total->requests, (unsigned long long)total->operations,
-           (unsigned long long)total->errors, seconds, rate);
+           (unsigned long long)total->errors, total->ran_dry ? "true" : "false", seconds, rate);
     printf("\"latency_us\":{\"p50\":%.1f,\"p99\":%.1f,\"p99.9\":%.1f,\"max\":%.1f},",
            quantile(bench, 0.5), quantile(bench, 0.99), quantile(bench, 0.999),
            microseconds(total->latencies.max));

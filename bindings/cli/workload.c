@@ -79,23 +79,40 @@ static enum cubby_status send_put(struct request *request)
                           request, NULL);
 }
 
-static enum cubby_status send_batch(struct request *request)
+/* One operation of a batch; false where a load is at its end. */
+static bool add_operation(struct worker *worker)
 {
     char key[KEY_SIZE];
-    struct worker *worker = request->worker;
     const struct workload_plan *plan = worker->plan;
-    bool load = plan->kind == WORKLOAD_LOAD;
-    cubby_batch_clear(worker->batch);
-    for (uint64_t i = 0; i < plan->batch_size; i++) {
-        if (load && worker->next_key >= plan->keys.keys)
-            break;
-        struct cubby_bytes bytes =
-            load ? make_key(key, worker->next_key++) : random_key(worker, key);
+    bool load = plan->kind == WORKLOAD_LOAD || plan->kind == WORKLOAD_LOAD_JOBS;
+    if (load && worker->next_key >= plan->keys.keys)
+        return false;
+    struct cubby_bytes bytes = load ? make_key(key, worker->next_key++) : random_key(worker, key);
+    if (plan->kind == WORKLOAD_LOAD_JOBS)
+        cubby_batch_queue_push(worker->batch, plan->queue, plan->value, NULL);
+    else
         cubby_batch_put(worker->batch, bytes, plan->value, NULL);
-    }
+    return true;
+}
+
+static enum cubby_status send_batch(struct request *request)
+{
+    struct worker *worker = request->worker;
+    cubby_batch_clear(worker->batch);
+    for (uint64_t i = 0; i < worker->plan->batch_size && add_operation(worker); i++)
+        ;
     request->operations = cubby_batch_count(worker->batch);
     return cubby_send_batch(request->cubby, worker->batch, on_reply, request, NULL);
 }
+
+static enum cubby_status send_push(struct request *request)
+{
+    const struct workload_plan *plan = request->worker->plan;
+    return cubby_send_queue_push(request->cubby, plan->queue, plan->value, on_reply, request, NULL);
+}
+
+static void on_popped(void *context, const struct cubby_reply *reply);
+static void on_reserved(void *context, const struct cubby_reply *reply);
 
 static enum cubby_status send_by_kind(struct request *request)
 {
@@ -109,6 +126,15 @@ static enum cubby_status send_by_kind(struct request *request)
     case WORKLOAD_MIXED:
         return distribution_random(&worker->random) % PERCENT < plan->reads ? send_get(request)
                                                                             : send_put(request);
+    case WORKLOAD_PUSH:
+        return send_push(request);
+    case WORKLOAD_POP:
+        return cubby_send_queue_pop(request->cubby, &plan->queue, 1, on_popped, request, NULL,
+                                    NULL);
+    case WORKLOAD_WORK:
+    case WORKLOAD_CHAIN:
+        return cubby_send_queue_reserve(request->cubby, &plan->queue, 1, on_reserved, request, NULL,
+                                        NULL);
     default:
         return send_batch(request);
     }
@@ -156,6 +182,66 @@ static void on_reply(void *context, const struct cubby_reply *reply)
         note_error(worker, reply->status, reply->error->message);
     }
     send_next(request, now);
+}
+
+/* ---- Jobs ----------------------------------------------------------------------------------- */
+
+/* Whoever finds the queue empty ends the run: what is measured is not how fast that is said. */
+static void run_dry(struct worker *worker)
+{
+    worker->outstanding--;
+    worker->left = 0;
+    worker->result->ran_dry = true;
+}
+
+/* An empty array is one byte. */
+static bool is_empty(const struct cubby_reply *reply)
+{
+    return reply->status == CUBBY_OK && reply->result.size == 1;
+}
+
+static void on_popped(void *context, const struct cubby_reply *reply)
+{
+    struct request *request = context;
+    if (is_empty(reply))
+        run_dry(request->worker);
+    else
+        on_reply(context, reply);
+}
+
+/* The second request for a job; its reply is the one that counts. */
+static enum cubby_status send_end(struct request *request, const struct cubby_job *job)
+{
+    struct worker *worker = request->worker;
+    if (worker->plan->kind == WORKLOAD_WORK)
+        return cubby_send_queue_ack(request->cubby, job->id, job->lease, on_reply, request, NULL);
+    cubby_batch_clear(worker->batch);
+    cubby_batch_queue_ack(worker->batch, job->id, job->lease);
+    cubby_batch_queue_push(worker->batch, worker->plan->queue, job->body, NULL);
+    return cubby_send_batch(request->cubby, worker->batch, on_reply, request, NULL);
+}
+
+static void on_reserved(void *context, const struct cubby_reply *reply)
+{
+    struct request *request = context;
+    struct worker *worker = request->worker;
+    struct cubby_jobs *jobs = NULL;
+    if (reply->status != CUBBY_OK) {
+        on_reply(context, reply);
+        return;
+    }
+    if (is_empty(reply)) {
+        run_dry(worker);
+        return;
+    }
+    enum cubby_status status = cubby_read_jobs(reply->result, &jobs);
+    if (status == CUBBY_OK)
+        status = jobs->count > 0 ? send_end(request, &jobs->jobs[0]) : CUBBY_PROTOCOL;
+    if (status != CUBBY_OK) {
+        worker->outstanding--;
+        note_error(worker, status, "the job that was reserved cannot be ended");
+    }
+    cubby_jobs_free(&jobs);
 }
 
 /* ---- Running -------------------------------------------------------------------------------- */

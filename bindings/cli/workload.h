@@ -9,7 +9,18 @@
 #include "bindings/cli/distribution.h"
 #include "bindings/cli/histogram.h"
 
-enum workload_kind { WORKLOAD_PUT, WORKLOAD_GET, WORKLOAD_MIXED, WORKLOAD_BATCH, WORKLOAD_LOAD };
+enum workload_kind {
+    WORKLOAD_PUT,
+    WORKLOAD_GET,
+    WORKLOAD_MIXED,
+    WORKLOAD_BATCH,
+    WORKLOAD_PUSH,      /* jobs into the queue */
+    WORKLOAD_POP,       /* jobs out of it */
+    WORKLOAD_WORK,      /* reserve, then ack: two requests one after the other, counted as one */
+    WORKLOAD_CHAIN,     /* reserve, then a batch that acks and pushes the body again: likewise */
+    WORKLOAD_LOAD,      /* puts all keys */
+    WORKLOAD_LOAD_JOBS, /* pushes as many jobs */
+};
 
 /* What all threads share, and none writes. */
 struct workload_plan {
@@ -21,7 +32,8 @@ struct workload_plan {
     uint64_t seconds;     /* 0: until the requests are done */
     uint64_t reads;       /* MIXED: percent */
     uint64_t batch_size;
-    struct cubby_bytes value;
+    struct cubby_bytes value; /* also the body of each job */
+    struct cubby_bytes queue;
     struct distribution keys;
 };
 
@@ -29,6 +41,7 @@ struct workload_result {
     uint64_t requests;   /* that were answered well */
     uint64_t operations; /* a batch of 100 is 100 */
     uint64_t errors;
+    bool ran_dry; /* it ended early: no job was ready in the queue */
     enum cubby_status first_error;
     char error_message[256];
     uint64_t started_ns;        /* of CLOCK_MONOTONIC */
@@ -38,8 +51,8 @@ struct workload_result {
 
 /*
  * Runs it, with random choices from `seed`. LOAD puts keys `first_key` to first_key + requests ×
- * batch_size, at most the last, instead. CUBBY_OK, or why it could not begin; failed requests are
- * counted in the result.
+ * batch_size, at most the last, instead, and LOAD_JOBS pushes as many jobs. CUBBY_OK, or why it
+ * could not begin; failed requests are counted in the result.
  */
 enum cubby_status workload_run(const struct workload_plan *plan, uint64_t seed, uint64_t first_key,
                                struct workload_result *result);
