@@ -2,25 +2,40 @@
 
 #include <errno.h>
 
-enum {
-    FOR_GET = 1 << COMMAND_GET,
-    FOR_PUT = 1 << COMMAND_PUT,
-    FOR_DELETE = 1 << COMMAND_DELETE,
-    FOR_INCR = 1 << COMMAND_INCR,
-    FOR_SCAN = 1 << COMMAND_SCAN,
-    FOR_DELETE_RANGE = 1 << COMMAND_DELETE_RANGE,
-    FOR_RANGE = FOR_SCAN | FOR_DELETE_RANGE | 1 << COMMAND_COUNT,
-    FOR_BATCH = 1 << COMMAND_BATCH,
-    FOR_CHANGES = 1 << COMMAND_CHANGES,
-    FOR_HELLO = 1 << COMMAND_HELLO,
-    FOR_BENCH = 1 << COMMAND_BENCH,
-    FOR_BACKUP = 1 << COMMAND_BACKUP,
-    FOR_RESTORE = 1 << COMMAND_RESTORE,
-    FOR_EXPORT = 1 << COMMAND_EXPORT,
-    FOR_IMPORT = 1 << COMMAND_IMPORT,
-    FOR_ALL = 1 << COMMANDS,
-};
+/* The commands that an option is for, a bit each; macros, since enumerators are ints. */
+#define FOR(ID)             (UINT64_C(1) << COMMAND_##ID)
+#define FOR_GET             FOR(GET)
+#define FOR_PUT             FOR(PUT)
+#define FOR_DELETE          FOR(DELETE)
+#define FOR_INCR            FOR(INCR)
+#define FOR_SCAN            FOR(SCAN)
+#define FOR_DELETE_RANGE    FOR(DELETE_RANGE)
+#define FOR_COUNT           FOR(COUNT)
+#define FOR_BATCH           FOR(BATCH)
+#define FOR_CHANGES         FOR(CHANGES)
+#define FOR_HELLO           FOR(HELLO)
+#define FOR_BENCH           FOR(BENCH)
+#define FOR_BACKUP          FOR(BACKUP)
+#define FOR_RESTORE         FOR(RESTORE)
+#define FOR_EXPORT          FOR(EXPORT)
+#define FOR_IMPORT          FOR(IMPORT)
+#define FOR_QUEUE_PUSH      FOR(QUEUE_PUSH)
+#define FOR_QUEUE_RESERVE   FOR(QUEUE_RESERVE)
+#define FOR_QUEUE_POP       FOR(QUEUE_POP)
+#define FOR_QUEUE_NACK      FOR(QUEUE_NACK)
+#define FOR_QUEUE_BURY      FOR(QUEUE_BURY)
+#define FOR_QUEUE_KICK      FOR(QUEUE_KICK)
+#define FOR_QUEUE_PEEK      FOR(QUEUE_PEEK)
+#define FOR_QUEUE_LIST      FOR(QUEUE_LIST)
+#define FOR_QUEUE_CONFIGURE FOR(QUEUE_CONFIGURE)
+#define FOR_QUEUE_PURGE     FOR(QUEUE_PURGE)
+#define FOR_RANGE           (FOR(SCAN) | FOR(DELETE_RANGE) | FOR(COUNT))
+#define FOR_TAKE            (FOR(QUEUE_RESERVE) | FOR(QUEUE_POP))
+#define FOR_ALL             (UINT64_C(1) << COMMANDS)
 
+_Static_assert(COMMANDS < 64, "a command's bit has no room");
+
+enum { COMMAND_NAME_SIZE = 64 };
 enum kind { FLAG, NUMBER, INTEGER, TEXT, GUARD };
 
 static const struct option_row {
@@ -29,7 +44,7 @@ static const struct option_row {
     const char *argument;
     const char *help;
     enum kind kind;
-    int commands;
+    uint64_t commands;
 } option_rows[OPTIONS] = {
 #define OPTION(ID, name, kind, protocol, argument, commands, help)                                 \
     {name, protocol, argument, help, kind, commands},
@@ -137,15 +152,47 @@ static enum status read_option(struct arguments *arguments, int count, char **te
     return set_option(arguments, option, texts[(*at)++], errors);
 }
 
+/* The row of a command, whose name may be of two words: a group's and its own. */
+static enum command find_command(const char *group, const char *text)
+{
+    char name[COMMAND_NAME_SIZE];
+    int command = 0;
+    snprintf(name, sizeof(name), "%s%s%s", group != NULL ? group : "", group != NULL ? " " : "",
+             text);
+    while (command < COMMANDS && strcmp(command_rows[command].name, name) != 0)
+        command++;
+    return (enum command)command;
+}
+
+static bool is_of_group(const struct command_row *row, const char *group)
+{
+    size_t size = strlen(group);
+    return strncmp(row->name, group, size) == 0 && row->name[size] == ' ';
+}
+
+static bool is_group(const char *text)
+{
+    int command = 0;
+    while (command < COMMANDS && !is_of_group(&command_rows[command], text))
+        command++;
+    return command < COMMANDS;
+}
+
+static enum status read_command(struct arguments *arguments, const char *text, FILE *errors)
+{
+    arguments->command = find_command(arguments->group, text);
+    if (arguments->command < COMMANDS)
+        return STATUS_OK;
+    if (arguments->group != NULL || !is_group(text))
+        return refuse(errors, "no such command", text);
+    arguments->group = text;
+    return STATUS_OK;
+}
+
 static enum status read_positional(struct arguments *arguments, const char *text, FILE *errors)
 {
-    if (arguments->command == COMMANDS) {
-        int command = 0;
-        while (command < COMMANDS && strcmp(command_rows[command].name, text) != 0)
-            command++;
-        arguments->command = (enum command)command;
-        return command < COMMANDS ? STATUS_OK : refuse(errors, "no such command", text);
-    }
+    if (arguments->command == COMMANDS)
+        return read_command(arguments, text, errors);
     if (arguments->positional_count == command_rows[arguments->command].most)
         return refuse(errors, "one argument too many", text);
     arguments->positional[arguments->positional_count++] = text;
@@ -157,25 +204,41 @@ static bool both(const struct arguments *arguments, enum option one, enum option
     return arguments->options[one].given && arguments->options[other].given;
 }
 
+static enum status refuse_no_command(const struct arguments *arguments, FILE *errors)
+{
+    if (arguments->group == NULL)
+        return refuse(errors, "a command is missing", "get, put, …");
+    fprintf(errors, "cubby: %s: a command is missing (see cubby %s --help)\n", arguments->group,
+            arguments->group);
+    return STATUS_USAGE;
+}
+
 static enum status check(const struct arguments *arguments, FILE *errors)
 {
     if (arguments->options[OPTION_HELP].given || arguments->options[OPTION_VERSION].given)
         return STATUS_OK;
     if (arguments->command == COMMANDS)
-        return refuse(errors, "a command is missing", "get, put, …");
+        return refuse_no_command(arguments, errors);
     const struct command_row *row = &command_rows[arguments->command];
     for (int option = 0; option < OPTIONS; option++) {
-        int commands = option_rows[option].commands;
+        uint64_t commands = option_rows[option].commands;
         if (arguments->options[option].given && (commands & FOR_ALL) == 0 &&
-            (commands & 1 << arguments->command) == 0)
+            (commands & UINT64_C(1) << arguments->command) == 0)
             return refuse(errors, row->name, "takes no such option");
     }
     if (arguments->positional_count < row->required)
         return refuse(errors, "an argument is missing", row->arguments);
     if (both(arguments, OPTION_IF_EXISTS, OPTION_IF_ABSENT) ||
-        both(arguments, OPTION_RAW, OPTION_MSGPACK))
+        both(arguments, OPTION_RAW, OPTION_MSGPACK) || both(arguments, OPTION_TTL, OPTION_NO_TTL))
         return refuse(errors, row->name, "two options that exclude each other");
     return STATUS_OK;
+}
+
+/* Whether what is behind `--` is a program to run, options of its own and all. */
+static bool runs_program(enum command command)
+{
+    (void)command;
+    return false;
 }
 
 enum status arguments_read(struct arguments *arguments, int count, char **texts, FILE *errors)
@@ -187,6 +250,10 @@ enum status arguments_read(struct arguments *arguments, int count, char **texts,
         if (!options_end && strcmp(texts[at], "--") == 0) {
             options_end = true;
             at++;
+            if (arguments->command < COMMANDS && runs_program(arguments->command)) {
+                arguments->program = &texts[at];
+                break;
+            }
         } else if (!options_end && strncmp(texts[at], "--", 2) == 0) {
             status = read_option(arguments, count, texts, &at, errors);
         } else {
@@ -212,7 +279,8 @@ static void pack_value(struct buffer *out, enum kind kind, const struct option_v
 
 void arguments_pack_options(struct buffer *out, const struct arguments *arguments)
 {
-    uint32_t count = arguments->options[OPTION_IF_ABSENT].given;
+    uint32_t count = (uint32_t)arguments->options[OPTION_IF_ABSENT].given +
+                     arguments->options[OPTION_NO_TTL].given;
     for (int option = 0; option < OPTIONS; option++)
         count += arguments->options[option].given && option_rows[option].protocol != NULL;
     wire_pack_map(out, count);
@@ -226,6 +294,10 @@ void arguments_pack_options(struct buffer *out, const struct arguments *argument
     if (arguments->options[OPTION_IF_ABSENT].given) {
         wire_pack_text(out, "if_exists");
         wire_pack_bool(out, false);
+    }
+    if (arguments->options[OPTION_NO_TTL].given) {
+        wire_pack_text(out, "ttl");
+        wire_pack_nil(out);
     }
 }
 
@@ -253,7 +325,7 @@ static void print_entry(FILE *out, const char *name, const char *text)
     fputc('\n', out);
 }
 
-static void print_options(FILE *out, int commands)
+static void print_options(FILE *out, uint64_t commands)
 {
     char name[64];
     for (int option = 0; option < OPTIONS; option++) {
@@ -266,17 +338,25 @@ static void print_options(FILE *out, int commands)
     }
 }
 
-static void print_overview(FILE *out)
+static void print_commands(FILE *out, const char *group)
 {
     char name[64];
-    fputs("Usage: cubby [OPTION]… COMMAND [ARGUMENT]… [OPTION]…\n\n"
-          "The command line of cubbyd, a key-value daemon over ZeroMQ.\n\nCommands:\n",
-          out);
+    fputs("Commands:\n", out);
     for (int command = 0; command < COMMANDS; command++) {
         const struct command_row *row = &command_rows[command];
+        if (group != NULL && !is_of_group(row, group))
+            continue;
         snprintf(name, sizeof(name), "%s %s", row->name, row->arguments);
         print_entry(out, name, row->help);
     }
+}
+
+static void print_overview(FILE *out)
+{
+    fputs("Usage: cubby [OPTION]… COMMAND [ARGUMENT]… [OPTION]…\n\n"
+          "The command line of cubbyd, a key-value daemon over ZeroMQ.\n\n",
+          out);
+    print_commands(out, NULL);
     fputs("\nOptions of every command (`cubby COMMAND --help` prints its own):\n", out);
     print_options(out, FOR_ALL);
     fputs(
@@ -285,7 +365,7 @@ static void print_overview(FILE *out)
         "{\"$float\":\"nan\"}, {\"$map\":[[KEY,VALUE],…]} (keys other than strs).\n"
         "\nExit status:\n"
         "  0  done\n"
-        "  1  get, delete, touch: the key is absent\n"
+        "  1  the key, job or queue is absent; no job came in time\n"
         "  2  wrong usage\n"
         "  3  the daemon answered with an error; it is on standard error\n"
         "  4  no answer in time; a write may or may not have been carried out\n"
@@ -293,17 +373,26 @@ static void print_overview(FILE *out)
         out);
 }
 
-void arguments_print_help(FILE *out, enum command command)
+static void print_group(FILE *out, const char *group)
 {
-    if (command == COMMANDS) {
+    fprintf(out, "Usage: cubby %s COMMAND [ARGUMENT]… [OPTION]…\n\n", group);
+    print_commands(out, group);
+}
+
+void arguments_print_help(FILE *out, const struct arguments *arguments)
+{
+    enum command command = arguments->command;
+    if (command == COMMANDS && arguments->group == NULL)
         print_overview(out);
+    else if (command == COMMANDS)
+        print_group(out, arguments->group);
+    if (command == COMMANDS)
         return;
-    }
     const struct command_row *row = &command_rows[command];
     fprintf(out, "Usage: cubby %s%s%s [OPTION]…\n\n", row->name, *row->arguments != 0 ? " " : "",
             row->arguments);
     print_entry(out, row->name, row->help);
     fputs("\nOptions:\n", out);
-    print_options(out, 1 << command);
+    print_options(out, UINT64_C(1) << command);
     print_options(out, FOR_ALL);
 }

@@ -28,14 +28,14 @@ enum option {
 /* The exit status; part of what users program against. */
 enum status {
     STATUS_OK = 0,
-    STATUS_NOTHING = 1, /* get, delete, touch: the key is absent */
+    STATUS_NOTHING = 1, /* the key, job or queue is absent; no job came in time */
     STATUS_USAGE = 2,
     STATUS_REFUSED = 3, /* the daemon answered with an error */
     STATUS_TIMEOUT = 4, /* no answer in time */
     STATUS_FAILED = 5,  /* something else: no memory, output that cannot be written */
 };
 
-enum { ARGUMENTS_MAX_POSITIONAL = 2, ARGUMENTS_MAX_GUARDS = 100 };
+enum { ARGUMENTS_MAX_POSITIONAL = 64, ARGUMENTS_MAX_GUARDS = 100 };
 
 struct option_value {
     bool given;
@@ -45,6 +45,8 @@ struct option_value {
 
 struct arguments {
     enum command command; /* COMMANDS where none is given */
+    const char *group;    /* its first word, where it has two; NULL */
+    char **program;       /* behind `--`, where that is a program to run: ends with NULL; or NULL */
     const char *positional[ARGUMENTS_MAX_POSITIONAL];
     int positional_count;
     struct option_value options[OPTIONS];
@@ -65,7 +67,7 @@ uint64_t arguments_number(const struct arguments *arguments, enum option option,
 /* Appends a map of all options that are sent to the daemon as they are. */
 void arguments_pack_options(struct buffer *out, const struct arguments *arguments);
 
-/* Help for everything or, where a command is given, for that. */
-void arguments_print_help(FILE *out, enum command command);
+/* Help for everything or, where a command or the first word of some is given, for that. */
+void arguments_print_help(FILE *out, const struct arguments *arguments);
 
 #endif

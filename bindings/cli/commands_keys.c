@@ -38,12 +38,7 @@ static enum status finish(struct session *session, bool found)
 
 static void print_value(struct session *session, struct cubby_bytes value)
 {
-    struct cubby_bytes bytes = value;
-    bool as_it_is = session_given(session, OPTION_MSGPACK) ||
-                    (session_given(session, OPTION_RAW) && cubby_as_bytes(value, &bytes));
-    if (as_it_is)
-        buffer_append(&session->out, bytes.data, bytes.size);
-    else
+    if (!session_print_bytes(session, value))
         print_line(session, value, value);
 }
 
@@ -66,37 +61,10 @@ enum status command_get(struct session *session)
 
 /* ---- put ------------------------------------------------------------------------------------ */
 
-static enum status pack_value(struct session *session, struct slice given)
-{
-    const char *reason = NULL;
-    if (session_given(session, OPTION_MSGPACK))
-        wire_pack_object(&session->params, given);
-    else if (session_given(session, OPTION_RAW))
-        wire_pack_key(&session->params, given);
-    else if (json_parse(&session->params, given, &reason) != 0)
-        return session_misused("VALUE is not JSON (for text as it is, --raw)", reason);
-    return STATUS_OK;
-}
-
-/* Encoded bytes go into the params as they are, so they must be one object, or another request
- * than this one would come out. */
-static bool is_value(const struct session *session, struct slice given)
-{
-    struct slice object;
-    if (!session_given(session, OPTION_MSGPACK))
-        return true;
-    if (given.size == 0)
-        return false;
-    struct wire_cursor cursor = wire_cursor_of(given);
-    return wire_read_object(&cursor, WIRE_MAX_DEPTH, &object, NULL) == 0 && wire_at_end(&cursor);
-}
-
 static enum status send_put(struct session *session, struct slice given, struct cubby_bytes *result)
 {
-    if (!is_value(session, given))
-        return session_misused("VALUE", "not one MessagePack object");
     open_params(session, 2);
-    enum status status = pack_value(session, given);
+    enum status status = session_pack_value(session, given, "VALUE");
     return status == STATUS_OK ? call(session, "put", result) : status;
 }
 

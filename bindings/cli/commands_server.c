@@ -105,54 +105,12 @@ enum status command_call(struct session *session)
 
 /* ---- ping, hello, stats --------------------------------------------------------------------- */
 
-/* A line for each name, maps inside with their names before a dot: limits.max_key 1024. */
-static void print_map(struct session *session, struct slice map, const char *within)
-{
-    struct wire_cursor cursor = wire_cursor_of(map);
-    struct slice name, value;
-    uint32_t count;
-    if (wire_read_map(&cursor, &count) != 0)
-        return;
-    for (; count > 0; count--) {
-        if (wire_read_str(&cursor, &name) != 0 ||
-            wire_read_object(&cursor, WIRE_MAX_DEPTH, &value, NULL) != 0)
-            return;
-        struct wire_cursor inner = wire_cursor_of(value);
-        char path[64];
-        snprintf(path, sizeof(path), "%s%.*s", within, (int)name.size, (const char *)name.data);
-        if (wire_peek(&inner) == WIRE_MAP && *within == 0) {
-            strncat(path, ".", sizeof(path) - strlen(path) - 1);
-            print_map(session, value, path);
-            continue;
-        }
-        session_print_text(session, path);
-        session_print_text(session, " ");
-        struct slice text;
-        if (wire_read_str(&inner, &text) == 0)
-            session_print_key(session, cubby_data(text.data, text.size));
-        else
-            session_print_json(session, cubby_data(value.data, value.size));
-        session_print_text(session, "\n");
-    }
-}
-
-static enum status print_answer(struct session *session, struct cubby_bytes result)
-{
-    if (session_given(session, OPTION_JSON)) {
-        session_print_json(session, result);
-        session_print_text(session, "\n");
-    } else {
-        print_map(session, session_slice(result), "");
-    }
-    return session_write(session);
-}
-
 enum status command_stats(struct session *session)
 {
     struct cubby_bytes result;
     wire_pack_array(&session->params, 0);
     enum status status = session_call(session, "stats", &result);
-    return status == STATUS_OK ? print_answer(session, result) : status;
+    return status == STATUS_OK ? session_print_answer(session, result) : status;
 }
 
 enum status command_hello(struct session *session)
@@ -161,7 +119,7 @@ enum status command_hello(struct session *session)
     wire_pack_array(&session->params, 1);
     arguments_pack_options(&session->params, session->arguments);
     enum status status = session_call(session, "hello", &result);
-    return status == STATUS_OK ? print_answer(session, result) : status;
+    return status == STATUS_OK ? session_print_answer(session, result) : status;
 }
 
 enum status command_ping(struct session *session)

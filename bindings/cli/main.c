@@ -23,7 +23,7 @@ int main(int count, char **texts)
     if (status != STATUS_OK)
         return (int)status;
     if (arguments.options[OPTION_HELP].given)
-        arguments_print_help(stdout, arguments.command);
+        arguments_print_help(stdout, &arguments);
     else if (arguments.options[OPTION_VERSION].given)
         printf("cubby %s\n", cubby_version());
     else

@@ -194,3 +194,84 @@ void session_print_key(struct session *session, struct cubby_bytes key)
         }
     }
 }
+
+/* A line for each name, maps inside with their names before a dot: limits.max_key 1024. */
+static void print_map(struct session *session, struct slice map, const char *within)
+{
+    struct wire_cursor cursor = wire_cursor_of(map);
+    struct slice name, value;
+    uint32_t count;
+    if (wire_read_map(&cursor, &count) != 0)
+        return;
+    for (; count > 0; count--) {
+        if (wire_read_str(&cursor, &name) != 0 ||
+            wire_read_object(&cursor, WIRE_MAX_DEPTH, &value, NULL) != 0)
+            return;
+        struct wire_cursor inner = wire_cursor_of(value);
+        char path[64];
+        snprintf(path, sizeof(path), "%s%.*s", within, (int)name.size, (const char *)name.data);
+        if (wire_peek(&inner) == WIRE_MAP && *within == 0) {
+            strncat(path, ".", sizeof(path) - strlen(path) - 1);
+            print_map(session, value, path);
+            continue;
+        }
+        session_print_text(session, path);
+        session_print_text(session, " ");
+        struct slice text;
+        if (wire_read_str(&inner, &text) == 0)
+            session_print_key(session, cubby_data(text.data, text.size));
+        else
+            session_print_json(session, cubby_data(value.data, value.size));
+        session_print_text(session, "\n");
+    }
+}
+
+enum status session_print_answer(struct session *session, struct cubby_bytes result)
+{
+    if (session_given(session, OPTION_JSON)) {
+        session_print_json(session, result);
+        session_print_text(session, "\n");
+    } else {
+        print_map(session, session_slice(result), "");
+    }
+    return session_write(session);
+}
+
+/* ---- Values --------------------------------------------------------------------------------- */
+
+bool session_print_bytes(struct session *session, struct cubby_bytes value)
+{
+    struct cubby_bytes bytes = value;
+    bool as_it_is = session_given(session, OPTION_MSGPACK) ||
+                    (session_given(session, OPTION_RAW) && cubby_as_bytes(value, &bytes));
+    if (as_it_is)
+        buffer_append(&session->out, bytes.data, bytes.size);
+    return as_it_is;
+}
+
+/* Encoded bytes go into the params as they are, so they must be one object, or another request
+ * than this one would come out. */
+static bool is_object(struct slice given)
+{
+    struct slice object;
+    if (given.size == 0)
+        return false;
+    struct wire_cursor cursor = wire_cursor_of(given);
+    return wire_read_object(&cursor, WIRE_MAX_DEPTH, &object, NULL) == 0 && wire_at_end(&cursor);
+}
+
+enum status session_pack_value(struct session *session, struct slice given, const char *what)
+{
+    const char *reason = NULL;
+    if (session_given(session, OPTION_MSGPACK) && !is_object(given))
+        return session_misused(what, "not one MessagePack object");
+    if (session_given(session, OPTION_MSGPACK)) {
+        wire_pack_object(&session->params, given);
+    } else if (session_given(session, OPTION_RAW)) {
+        wire_pack_key(&session->params, given);
+    } else if (json_parse(&session->params, given, &reason) != 0) {
+        fprintf(stderr, "cubby: %s is not JSON (for text as it is, --raw): %s\n", what, reason);
+        return STATUS_USAGE;
+    }
+    return STATUS_OK;
+}

@@ -42,6 +42,18 @@ enum status session_malformed(void);
 /* Says what is wrong with the usage; returns STATUS_USAGE. */
 enum status session_misused(const char *what, const char *why);
 
+/*
+ * Appends a value that was given to session->params: as JSON, or as --raw or --msgpack say. Says
+ * what is wrong with it, naming `what` it is, and returns STATUS_USAGE.
+ */
+enum status session_pack_value(struct session *session, struct slice given, const char *what);
+
+/* The value as --raw or --msgpack say, and true; false where it is to be printed as JSON. */
+bool session_print_bytes(struct session *session, struct cubby_bytes value);
+
+/* A map as lines of names and values, or as JSON where that is asked for; and writes it. */
+enum status session_print_answer(struct session *session, struct cubby_bytes result);
+
 /* Writes and empties session->out. */
 enum status session_write(struct session *session);
 

@@ -117,9 +117,9 @@ Test(arguments, every_option_and_command_is_in_its_help)
     char *text;
     size_t size;
     FILE *out = open_memstream(&text, &size);
-    arguments_print_help(out, COMMANDS);
+    arguments_print_help(out, &(struct arguments){.command = COMMANDS});
     for (int command = 0; command < COMMANDS; command++)
-        arguments_print_help(out, (enum command)command);
+        arguments_print_help(out, &(struct arguments){.command = (enum command)command});
     fclose(out);
 #define OPTION(ID, name, kind, protocol, argument, commands, help)                                 \
     cr_assert_not_null(strstr(text, "--" name), "%s", name);
@@ -130,4 +130,23 @@ Test(arguments, every_option_and_command_is_in_its_help)
 #include "bindings/cli/commands.def"
 #undef COMMAND
     free(text);
+}
+
+Test(arguments, a_command_may_have_two_words)
+{
+    struct arguments arguments;
+    cr_assert_eq(READ(&arguments, "queue", "push", "mail", "5", "--delay", "7"), STATUS_OK);
+    cr_assert_eq(arguments.command, COMMAND_QUEUE_PUSH);
+    cr_assert_eq(arguments.positional_count, 2);
+    cr_assert_str_eq(arguments.positional[0], "mail");
+    cr_assert_eq(arguments_number(&arguments, OPTION_DELAY, 0), 7);
+    cr_assert_eq(READ(&arguments, "--json", "queue", "--timeout", "5", "stats", "mail"), STATUS_OK);
+    cr_assert_eq(arguments.command, COMMAND_QUEUE_STATS);
+    cr_assert_eq(READ(&arguments, "queue"), STATUS_USAGE);
+    cr_assert_eq(READ(&arguments, "queue", "nope", "mail"), STATUS_USAGE);
+    cr_assert_eq(READ(&arguments, "push", "mail", "5"), STATUS_USAGE);
+    cr_assert_eq(READ(&arguments, "que", "push", "mail"), STATUS_USAGE);
+    cr_assert_eq(READ(&arguments, "queue", "--help"), STATUS_OK);
+    cr_assert_eq(arguments.command, COMMANDS);
+    cr_assert_str_eq(arguments.group, "queue");
 }
