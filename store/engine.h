@@ -56,7 +56,8 @@ struct engine_mark {
 
 struct engine_options {
     const char *directory; /* existing, writable and locked; NULL: keep nothing on disk */
-    uint64_t memory_limit; /* bytes that caches and buffers may take together; 0: as usual */
+    uint64_t memory_limit; /* bytes that caches and buffers may take together; 0: as usual. Where
+                              the state is in memory: what it is meant to take at most */
 
     /* Called now and then while `open` reads: bytes so far, and in all. May be NULL. */
     void (*progress)(void *context, uint64_t done, uint64_t total);
@@ -180,10 +181,16 @@ struct engine_methods {
     void (*status)(struct engine *engine, struct engine_status *status);
 
     /*
-     * Bytes of memory that hold the present state, including what is allocated around it: what only
-     * deletes give back. 0 where the state is on disk.
+     * Bytes of memory that hold the state, including what is allocated around it, and what is there
+     * for snapshots alone. 0 where the state is on disk.
      */
     uint64_t (*memory)(struct engine *engine);
+
+    /*
+     * So many of these bytes the present state no longer needs: snapshots hold them, or they are
+     * being freed, as writes and turns go on. Deletes do not give them back, time does. NULL: none.
+     */
+    uint64_t (*held)(struct engine *engine);
 };
 
 /* The state in memory: a B+tree with prefix truncation and copy-on-write snapshots. */

@@ -358,7 +358,7 @@ static int memory_checkpoint(struct engine *engine, bool wait)
 static void memory_status(struct engine *engine, struct engine_status *status)
 {
     struct memory_engine *memory = memory_of(engine);
-    space_sweep(&memory->space);
+    space_sweep(&memory->space, SPACE_SWEEP_TURN);
     if (memory->keeper != NULL)
         checkpoint_keeper_status(memory->keeper, engine, status);
     else
@@ -368,6 +368,11 @@ static void memory_status(struct engine *engine, struct engine_status *status)
 static uint64_t memory_memory(struct engine *engine)
 {
     return memory_of(engine)->space.memory;
+}
+
+static uint64_t memory_held(struct engine *engine)
+{
+    return memory_of(engine)->space.held;
 }
 
 const struct engine_methods engine_memory = {
@@ -391,4 +396,5 @@ const struct engine_methods engine_memory = {
     .checkpoint = memory_checkpoint,
     .status = memory_status,
     .memory = memory_memory,
+    .held = memory_held,
 };

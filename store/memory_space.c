@@ -11,8 +11,10 @@ struct dead_chunk {
 
 void space_init(struct space *space, const struct engine_options *options)
 {
-    *space = (struct space){
-        .generation = 1, .admit = options->admit, .admit_context = options->admit_context};
+    *space = (struct space){.generation = 1,
+                            .limit = options->memory_limit,
+                            .admit = options->admit,
+                            .admit_context = options->admit_context};
 }
 
 /* glibc keeps one word of its own with each block. */
@@ -55,6 +57,19 @@ void space_free(struct space *space, struct block *block)
     release(space, block);
 }
 
+bool space_is_tight(const struct space *space)
+{
+    enum { NEAR = 16 }; /* within so much of it */
+    return space->limit != 0 && space->memory - space->held > space->limit - space->limit / NEAR;
+}
+
+/* Frees what the present state has no more. */
+static void bury(struct space *space, void *memory)
+{
+    space->held -= footprint(memory);
+    release(space, memory);
+}
+
 int space_reserve(struct space *space, unsigned count)
 {
     struct space_mark *newest = space->newest;
@@ -65,6 +80,7 @@ int space_reserve(struct space *space, unsigned count)
     struct dead_chunk *chunk = allocate(space, sizeof(*chunk));
     if (chunk == NULL)
         return STORE_NO_MEMORY;
+    space->held += footprint(chunk);
     chunk->count = 0;
     chunk->next = newest->dead;
     newest->dead = chunk;
@@ -79,7 +95,7 @@ void space_retire(struct space *space, struct block *block)
     }
     struct space_mark *newest = space->newest;
     newest->dead->blocks[newest->dead->count++] = block;
-    newest->dead_size += footprint(block);
+    space->held += footprint(block);
 }
 
 void space_freeze(struct space *space, struct space_mark *mark)
@@ -98,12 +114,10 @@ static void sift(struct space *space, struct dead_chunk *chunk, struct space_mar
     unsigned kept = 0;
     for (unsigned i = 0; i < chunk->count; i++) {
         struct block *block = chunk->blocks[i];
-        if (block->birth > mark->generation) {
-            space_free(space, block);
-            continue;
-        }
-        chunk->blocks[kept++] = block;
-        mark->dead_size += footprint(block);
+        if (block->birth > mark->generation)
+            bury(space, block);
+        else
+            chunk->blocks[kept++] = block;
     }
     chunk->count = kept;
 }
@@ -118,32 +132,29 @@ static void hand_down(struct space *space, struct dead_chunk *chunk, struct spac
             chunk->next = older->dead;
             older->dead = chunk;
         } else {
-            release(space, chunk);
+            bury(space, chunk);
         }
         chunk = next;
     }
 }
 
-/* No longer counted, though not yet freed: what keeps to a limit need not wait for the sweep. */
 static void doom(struct space *space, struct space_mark *mark)
 {
     struct dead_chunk **end = &space->doomed;
     while (*end != NULL)
         end = &(*end)->next;
     *end = mark->dead;
-    space->memory -= mark->dead_size;
 }
 
-void space_sweep(struct space *space)
+void space_sweep(struct space *space, unsigned blocks)
 {
-    enum { BLOCKS = 4 };
-    for (unsigned i = 0; i < BLOCKS && space->doomed != NULL; i++) {
+    for (; blocks > 0 && space->doomed != NULL; blocks--) {
         struct dead_chunk *chunk = space->doomed;
         if (chunk->count > 0) {
-            free(chunk->blocks[--chunk->count]);
+            bury(space, chunk->blocks[--chunk->count]);
         } else {
             space->doomed = chunk->next;
-            release(space, chunk);
+            bury(space, chunk);
         }
     }
 }
@@ -151,7 +162,7 @@ void space_sweep(struct space *space)
 void space_end(struct space *space)
 {
     while (space->doomed != NULL)
-        space_sweep(space);
+        space_sweep(space, SPACE_SWEEP_TURN);
 }
 
 void space_thaw(struct space *space, struct space_mark *mark)

@@ -26,13 +26,14 @@ struct space_mark {
     struct space_mark *older;
     struct space_mark *newer;
     struct dead_chunk *dead;
-    uint64_t dead_size;
 };
 
 struct space {
     uint64_t generation; /* of blocks born now */
     uint64_t frozen;     /* the newest mark's generation, 0 where there is none */
-    uint64_t memory;     /* bytes that the blocks take, the doomed ones not counted */
+    uint64_t memory;     /* bytes that the blocks take, */
+    uint64_t held;       /* of which so many are dead: held by snapshots, or doomed */
+    uint64_t limit;      /* bytes of memory_limit in engine_options; 0: none */
     struct space_mark *newest;
     struct dead_chunk *doomed;                 /* nobody sees these any more, see space_sweep */
     bool (*admit)(void *context, size_t size); /* as in engine_options */
@@ -69,8 +70,16 @@ void space_retire(struct space *space, struct block *block);
 void space_freeze(struct space *space, struct space_mark *mark);
 void space_thaw(struct space *space, struct space_mark *mark);
 
-/* Frees a few doomed blocks; called with each write. space_end frees all. */
-void space_sweep(struct space *space);
+/*
+ * Whether the present state is near the limit, so that what a block has to spare is to be given
+ * back rather than kept for what comes.
+ */
+bool space_is_tight(const struct space *space);
+
+enum { SPACE_SWEEP_WRITE = 4, SPACE_SWEEP_TURN = 256 }; /* blocks, with a write and with a turn */
+
+/* Frees so many doomed blocks. space_end frees all. */
+void space_sweep(struct space *space, unsigned blocks);
 void space_end(struct space *space);
 
 #endif

@@ -161,7 +161,7 @@ static void begin(struct edit *edit, struct tree *tree, struct space *space, str
     edit->retired_count = 0;
     edit->row = &edit->rows[0];
     edit->spare = &edit->rows[1];
-    space_sweep(space);
+    space_sweep(space, SPACE_SWEEP_WRITE);
 }
 
 static void *make_block(struct edit *edit, size_t size)
@@ -619,13 +619,24 @@ static int delete_in_place(struct edit *edit)
     return STORE_OK;
 }
 
-/* A leaf that has become small or sparse is built anew, if memory allows. */
+/* Whether the content of the draft would do with less than the page has. */
+static bool is_smaller(const struct page_draft *draft, const struct page *page)
+{
+    size_t used = page_draft_size(draft, 0, draft->count);
+    return page_capacity(used, draft->inner) < page->capacity;
+}
+
+/*
+ * A leaf that has become small or sparse is built anew, if memory allows: for want of memory one
+ * that has lost anything, so that a delete gives back what it can.
+ */
 static int delete_entry(struct edit *edit)
 {
     const struct tree_step *step = &edit->path->step[--edit->depth];
     struct page *page = step->page;
     bool in_place = !is_frozen(edit, page) && page->count > 1;
-    if (in_place && page_used(page) >= PAGE_SMALL_SIZE && !is_wasteful(page))
+    bool tight = space_is_tight(edit->space);
+    if (in_place && !tight && page_used(page) >= PAGE_SMALL_SIZE && !is_wasteful(page))
         return delete_in_place(edit);
     struct edit_state state = state_of(edit);
     struct page_draft draft;
@@ -633,7 +644,8 @@ static int delete_entry(struct edit *edit)
     page_draft_add_run(&draft, page, 0, step->index);
     page_draft_add_run(&draft, page, step->index + 1, page->count);
     int result = STORE_NO_MEMORY;
-    if (merge(edit, &draft) || !in_place || is_wasteful(page))
+    bool gives = is_wasteful(page) || (tight && is_smaller(&draft, page));
+    if (merge(edit, &draft) || !in_place || gives)
         result = replace_leaf(edit, &draft);
     if (result == STORE_OK || !in_place)
         return result;
