@@ -1,12 +1,7 @@
-#include "store/store.h"
-
 #include <stdio.h>
 #include <sys/random.h>
 
-#include "store/directory.h"
-#include "store/engine.h"
-#include "store/log.h"
-#include "store/transaction.h"
+#include "store/store_internal.h"
 
 /*
  * What one write replaced, for taking it back. The undo list is a stack of bytes: key, old value,
@@ -17,41 +12,6 @@ struct undo {
     uint32_t value_size;
     uint32_t table;
     uint32_t existed; /* else there was no such key */
-};
-
-struct store {
-    struct directory *directory; /* NULL: nothing on disk */
-    struct directory_state state;
-    struct log *log;
-    struct engine *engine;
-    struct engine_cursor *cursors[STORE_TABLES];
-    struct engine_mark mark; /* of the last commit */
-    struct engine_status status;
-    uint64_t memory_limit;
-    uint64_t log_retain;
-    uint64_t checkpoint_size;
-    uint64_t written; /* bytes of log since the last checkpoint was begun */
-    bool again;       /* a checkpoint was asked for while one was running */
-
-    uint64_t now_ms;
-    uint64_t seq;           /* of the last ended transaction that made a change */
-    uint64_t committed_seq; /* the same, as of the last commit */
-    uint64_t replayed;
-
-    struct buffer undo; /* of all transactions since the last commit */
-    bool open_turn;     /* something was written since */
-    bool broken; /* engine and log no longer agree: an undo failed, or a commit of the engine */
-    struct store_error failure; /* which; empty: see the engine's status */
-
-    struct transaction transaction;
-    struct buffer *body; /* the log's buffer, once the transaction has written; else NULL */
-    size_t body_start;   /* where the operations of the transaction begin in it */
-    size_t undo_start;   /* where its undo begins */
-
-    struct log_reader *history;
-    struct slice history_body; /* of the record that is being read */
-    size_t history_at;
-    struct store_history_change history_change; /* seq, and index of the next */
 };
 
 /* Opening. */
@@ -772,75 +732,6 @@ void store_stats(const struct store *store, struct store_stats *stats)
         .syncs = log_sync_count(store->log),
         .replayed = store->replayed,
     };
-}
-
-/* Snapshots. */
-
-struct store_snapshot {
-    struct engine *engine;
-    struct engine_snapshot *taken;
-    struct engine_cursor *cursor; /* on the table, or NULL: it is to be begun */
-    unsigned table;
-};
-
-int store_snapshot(struct store *store, struct store_snapshot **result)
-{
-    struct store_snapshot *snapshot = calloc(1, sizeof *snapshot);
-    if (snapshot == NULL)
-        return STORE_NO_MEMORY;
-    snapshot->engine = store->engine;
-    int rc = store->engine->methods->snapshot(store->engine, &snapshot->taken);
-    if (rc != 0) {
-        free(snapshot);
-        return rc;
-    }
-    *result = snapshot;
-    return 0;
-}
-
-static void leave_table(struct store_snapshot *snapshot)
-{
-    if (snapshot->cursor != NULL)
-        snapshot->engine->methods->cursor_close(snapshot->cursor);
-    snapshot->cursor = NULL;
-}
-
-/* The first entry of a table. */
-static int enter_table(struct store_snapshot *snapshot, struct slice *key, struct slice *value)
-{
-    const struct engine_methods *methods = snapshot->engine->methods;
-    int rc =
-        methods->cursor_open(snapshot->engine, snapshot->taken, snapshot->table, &snapshot->cursor);
-    return rc != 0 ? rc : methods->cursor_seek(snapshot->cursor, (struct slice){0}, key, value);
-}
-
-int store_snapshot_next(struct store_snapshot *snapshot, unsigned *table, struct slice *key,
-                        struct slice *value)
-{
-    int rc = STORE_NOT_FOUND;
-    if (snapshot->cursor != NULL)
-        rc = snapshot->engine->methods->cursor_next(snapshot->cursor, key, value);
-    else if (snapshot->table < STORE_TABLES)
-        rc = enter_table(snapshot, key, value);
-    while (rc == STORE_NOT_FOUND && snapshot->table < STORE_TABLES) {
-        leave_table(snapshot);
-        snapshot->table++;
-        if (snapshot->table < STORE_TABLES)
-            rc = enter_table(snapshot, key, value);
-    }
-    *table = snapshot->table;
-    return rc;
-}
-
-void store_snapshot_release(struct store_snapshot **pointer)
-{
-    struct store_snapshot *snapshot = *pointer;
-    if (snapshot == NULL)
-        return;
-    *pointer = NULL;
-    leave_table(snapshot);
-    snapshot->engine->methods->release(snapshot->engine, snapshot->taken);
-    free(snapshot);
 }
 
 /* History. */

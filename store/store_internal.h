@@ -1,0 +1,46 @@
+/* What the files of the store share: the store as it is in memory. Nobody else includes this. */
+#ifndef STORE_STORE_INTERNAL_H
+#define STORE_STORE_INTERNAL_H
+
+#include "store/directory.h"
+#include "store/engine.h"
+#include "store/log.h"
+#include "store/store.h"
+#include "store/transaction.h"
+
+struct store {
+    struct directory *directory; /* NULL: nothing on disk */
+    struct directory_state state;
+    struct log *log;
+    struct engine *engine;
+    struct engine_cursor *cursors[STORE_TABLES];
+    struct engine_mark mark; /* of the last commit */
+    struct engine_status status;
+    uint64_t memory_limit;
+    uint64_t log_retain;
+    uint64_t checkpoint_size;
+    uint64_t written; /* bytes of log since the last checkpoint was begun */
+    bool again;       /* a checkpoint was asked for while one was running */
+
+    uint64_t now_ms;
+    uint64_t seq;           /* of the last ended transaction that made a change */
+    uint64_t committed_seq; /* the same, as of the last commit */
+    uint64_t replayed;
+
+    struct buffer undo; /* of all transactions since the last commit */
+    bool open_turn;     /* something was written since */
+    bool broken; /* engine and log no longer agree: an undo failed, or a commit of the engine */
+    struct store_error failure; /* which; empty: see the engine's status */
+
+    struct transaction transaction;
+    struct buffer *body; /* the log's buffer, once the transaction has written; else NULL */
+    size_t body_start;   /* where the operations of the transaction begin in it */
+    size_t undo_start;   /* where its undo begins */
+
+    struct log_reader *history;
+    struct slice history_body; /* of the record that is being read */
+    size_t history_at;
+    struct store_history_change history_change; /* seq, and index of the next */
+};
+
+#endif
