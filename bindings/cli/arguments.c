@@ -29,6 +29,7 @@
 #define FOR_QUEUE_LIST      FOR(QUEUE_LIST)
 #define FOR_QUEUE_CONFIGURE FOR(QUEUE_CONFIGURE)
 #define FOR_QUEUE_PURGE     FOR(QUEUE_PURGE)
+#define FOR_QUEUE_WORK      FOR(QUEUE_WORK)
 #define FOR_RANGE           (FOR(SCAN) | FOR(DELETE_RANGE) | FOR(COUNT))
 #define FOR_TAKE            (FOR(QUEUE_RESERVE) | FOR(QUEUE_POP))
 #define FOR_ALL             (UINT64_C(1) << COMMANDS)
@@ -237,8 +238,7 @@ static enum status check(const struct arguments *arguments, FILE *errors)
 /* Whether what is behind `--` is a program to run, options of its own and all. */
 static bool runs_program(enum command command)
 {
-    (void)command;
-    return false;
+    return command == COMMAND_QUEUE_WORK;
 }
 
 enum status arguments_read(struct arguments *arguments, int count, char **texts, FILE *errors)
