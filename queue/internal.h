@@ -15,6 +15,8 @@ struct queues {
     uint64_t id_limit;    /* ids below it are reserved for good */
     uint64_t ids_written; /* the next limit, written but perhaps not synced; 0: none */
 
+    uint64_t saved_at; /* the store's position when a turn was saved: it is committed behind it */
+
     bool leftovers;                /* lists of purges and drops may be there */
     struct place leftover_at;      /* nothing in the first of them is before */
     uint64_t retry_ms;             /* nothing is tried before: there was no space for it */
@@ -43,7 +45,7 @@ int list_add(struct queues *queues, struct queue *queue, enum list list, struct 
              struct slice value);
 int list_remove(struct queues *queues, struct queue *queue, enum list list, struct place place);
 
-/* STORE_NOT_FOUND where it is empty. `value` is a view. */
+/* STORE_NOT_FOUND, and PLACE_NONE, where it is empty. `value` is a view. */
 int list_first(struct queues *queues, struct queue *queue, enum list list, struct place *place,
                struct slice *value);
 

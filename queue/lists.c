@@ -39,13 +39,13 @@ int list_first(struct queues *queues, struct queue *queue, enum list list, struc
                struct slice *value)
 {
     struct place *bound = &queue->now.bounds[list];
+    *place = *bound;
     if (bound->order == UINT64_MAX && bound->id == UINT64_MAX)
         return STORE_NOT_FOUND;
-    *place = *bound;
     int rc = list_seek(queues, queue->now.fields.lists[list], place, value);
     if (rc == STORE_NOT_FOUND)
-        *bound = PLACE_NONE;
-    else if (rc == 0)
+        *place = PLACE_NONE;
+    if (rc == 0 || rc == STORE_NOT_FOUND)
         *bound = *place;
     return rc;
 }

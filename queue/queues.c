@@ -88,7 +88,10 @@ void queues_cancel(struct queues *queues)
 
 void queues_abandon(struct queues *queues)
 {
-    registry_abandon(&queues->registry);
+    struct registry *registry = &queues->registry;
+    if (registry->turn_over && store_position(queues->store) != queues->saved_at)
+        registry_begin_turn(registry); /* that one was committed: this turn has touched nothing */
+    registry_abandon(registry);
     queues->ids_written = 0;
     queues->leftovers = true;
     queues->leftover_at = (struct place){0, 0};
@@ -124,9 +127,11 @@ int queues_save(struct queues *queues, uint64_t now_ms)
         rc = store_end(queues->store, NULL);
     else
         store_cancel(queues->store);
-    if (rc == 0)
-        registry->turn_over = true;
-    return rc;
+    if (rc != 0)
+        return rc;
+    registry->turn_over = true;
+    queues->saved_at = store_position(queues->store);
+    return 0;
 }
 
 void queues_awoken(struct queues *queues, void (*each)(void *context, struct slice queue),

@@ -246,14 +246,18 @@ static void truncate_turn(struct registry *registry, uint32_t count)
     }
 }
 
+void registry_begin_turn(struct registry *registry)
+{
+    truncate_turn(registry, 0);
+    registry->turn_over = false;
+}
+
 int registry_touch(struct registry *registry, struct queue *queue)
 {
     if (queue->saved_at != 0)
         return 0;
-    if (registry->turn_over) {
-        truncate_turn(registry, 0);
-        registry->turn_over = false;
-    }
+    if (registry->turn_over)
+        registry_begin_turn(registry);
     if (registry->transaction.count == 0)
         registry->turn_mark = registry->turn.count;
     if (queue->saved_turn_at == 0) {
@@ -356,8 +360,7 @@ void registry_abandon(struct registry *registry)
     registry->transaction.count = 0;
     for (uint32_t i = 0; i < registry->turn.count; i++)
         restore(registry, &registry->turn.items[i]);
-    truncate_turn(registry, 0);
-    registry->turn_over = false;
+    registry_begin_turn(registry);
     for (; registry->awoken != NULL; registry->awoken = registry->awoken->next_awoken)
         registry->awoken->awoken = false;
 }

@@ -81,6 +81,9 @@ struct queue *registry_add(struct registry *registry, struct slice name, uint64_
 struct queue *registry_load(struct registry *registry, struct slice name,
                             const struct queue_fields *fields);
 
+/* What the turn before has saved is not needed any more. */
+void registry_begin_turn(struct registry *registry);
+
 /* The transaction ended; or is taken back, as is the turn. */
 void registry_end(struct registry *registry);
 void registry_cancel(struct registry *registry);

@@ -671,6 +671,11 @@ void store_checkpoints(const struct store *store, struct store_checkpoints *chec
     };
 }
 
+uint64_t store_position(const struct store *store)
+{
+    return store->mark.position;
+}
+
 size_t store_pending(const struct store *store)
 {
     return log_pending(store->log);

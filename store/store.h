@@ -167,6 +167,9 @@ struct engine_cursor *store_cursor(struct store *store, enum store_table table);
  */
 int store_commit(struct store *store);
 
+/* Counts the commits that wrote something; a turn that was abandoned is none. */
+uint64_t store_position(const struct store *store);
+
 /* Bytes of log that the next commit will write. */
 size_t store_pending(const struct store *store);
 
