@@ -22,6 +22,7 @@ struct message {
 struct broadcast {
     void *socket;
     struct store *store;
+    struct store_history *history;
     struct counters *counters;
     unsigned change_subscriptions; /* different ones that may match a change's topic */
     uint64_t gathered_seq;
@@ -63,7 +64,10 @@ struct broadcast *broadcast_new(void *socket, struct store *store, struct counte
     broadcast->store = store;
     broadcast->counters = counters;
     broadcast->gathered_seq = store_seq(store);
-    return broadcast;
+    if (store_history_open(store, &broadcast->history) == 0)
+        return broadcast;
+    free(broadcast);
+    return NULL;
 }
 
 void broadcast_free(struct broadcast **pointer)
@@ -71,6 +75,7 @@ void broadcast_free(struct broadcast **pointer)
     struct broadcast *broadcast = *pointer;
     if (broadcast == NULL)
         return;
+    store_history_close(&broadcast->history);
     buffer_free(&broadcast->bytes);
     buffer_free(&broadcast->head);
     buffer_free(&broadcast->scratch);
@@ -139,8 +144,8 @@ void broadcast_gather(struct broadcast *broadcast)
     broadcast->gathered_seq = store_seq(store);
     if (broadcast->change_subscriptions == 0 || since == store_seq(store))
         return;
-    int rc = store_history_seek(store, since);
-    while (rc == 0 && (rc = store_history_next(store, &change)) == 0)
+    int rc = store_history_seek(broadcast->history, since);
+    while (rc == 0 && (rc = store_history_next(broadcast->history, &change)) == 0)
         if (!gather_change(broadcast, &change))
             break;
     if (rc != STORE_NOT_FOUND) /* subscribers will notice by `drops`, and catch up */

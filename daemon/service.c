@@ -22,16 +22,24 @@ static method_fn *const methods[WIRE_METHODS] = {
     [WIRE_METHOD_BACKUP_END] = method_backup_end,
     [WIRE_METHOD_CHANGES] = method_changes,
     [WIRE_METHOD_CHECKPOINT] = method_checkpoint,
+    [WIRE_METHOD_WATCH] = method_watch,
+    [WIRE_METHOD_WATCH_CREDIT] = method_watch_credit,
+    [WIRE_METHOD_WATCH_CANCEL] = method_watch_cancel,
 };
 
-void service_init(struct service *service, struct store *store, struct counters *counters)
+int service_init(struct service *service, struct store *store, struct counters *counters)
 {
     *service = (struct service){.store = store, .counters = counters, .durability = "none"};
     keys_init(&service->keys, store);
+    service->watches = watches_new(store);
+    return service->watches != NULL ? store_history_open(store, &service->history)
+                                    : STORE_NO_MEMORY;
 }
 
 void service_free(struct service *service)
 {
+    watches_free(&service->watches);
+    store_history_close(&service->history);
     backups_free(&service->backups);
     outbox_free(&service->outbox);
 }
@@ -150,6 +158,9 @@ struct service_answer service_execute(struct service *service, const struct wire
                         .error = &error,
                         .answer = &answer};
     size_t start = out->size;
+    if (request->answer == WIRE_ANSWER_NONE &&
+        (wire_method_flags(request->method) & WIRE_ANSWERED) != 0)
+        return answer;
     wire_pack_reply(out, request->msgid);
     if (execute(&call, now_ms) != WIRE_OK) {
         service->counters->errors++;
@@ -162,11 +173,22 @@ struct service_answer service_execute(struct service *service, const struct wire
     return answer;
 }
 
-/* No message has a tag yet. */
-void service_undelivered(struct service *service, uint64_t tag)
+void service_commit(struct service *service)
 {
-    (void)service;
-    (void)tag;
+    watches_commit(service->watches);
+}
+
+void service_abandon(struct service *service)
+{
+    watches_abandon(service->watches);
+    keys_forget_times(&service->keys); /* what the turn deleted may expire after all */
+    outbox_truncate(&service->outbox, 0);
+}
+
+void service_undelivered(struct service *service, uint64_t tag, bool gone)
+{
+    if ((tag & SERVICE_TAG_WATCH) != 0)
+        watches_undelivered(service->watches, tag & ~SERVICE_TAG_WATCH, gone);
 }
 
 void service_prefetch(struct service *service, const struct slice *keys, unsigned count)
@@ -280,7 +302,7 @@ enum wire_code method_stats(struct call *call)
         {"connections", counters->connections},
         {"requests", counters->requests},
         {"errors", counters->errors},
-        {"watches", 0},
+        {"watches", watches_count(service->watches)},
         {"waiters", 0},
         {"memory", stats.memory},
         {"disk", stats.disk},

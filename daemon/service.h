@@ -14,6 +14,7 @@
 
 #include "daemon/backups.h"
 #include "daemon/outbox.h"
+#include "daemon/watches.h"
 #include "store/keys.h"
 #include "wire/pack.h"
 #include "wire/request.h"
@@ -33,17 +34,22 @@ struct counters {
     uint64_t expired; /* keys */
 };
 
+/* Tags of messages with this bit are of watches. */
+#define SERVICE_TAG_WATCH (UINT64_C(1) << 63)
+
 struct service {
     struct store *store;
     struct keys keys;
+    struct store_history *history; /* for `changes` */
+    struct watches *watches;
     struct backups backups;
     struct outbox outbox; /* what leaves behind the turn's replies */
     struct counters *counters;
     const char *durability; /* for stats */
 };
 
-/* `store` and `counters` outlive the service. */
-void service_init(struct service *service, struct store *store, struct counters *counters);
+/* `store` and `counters` outlive the service. STORE_NO_MEMORY: to be freed all the same. */
+int service_init(struct service *service, struct store *store, struct counters *counters);
 
 /* Lets go of what it has of the store's; before store_close. */
 void service_free(struct service *service);
@@ -69,11 +75,16 @@ struct service_answer {
 struct service_answer service_execute(struct service *service, const struct wire_request *request,
                                       const struct peer *peer, uint64_t now_ms, struct buffer *out);
 
+/* What the turn's requests did beside the store holds, or is taken back, as they are. */
+void service_commit(struct service *service);
+void service_abandon(struct service *service);
+
 /*
  * The message with this tag, a reply or from the outbox, could not be given to its peer, which has
- * left or does not read. After the commit; what is to be done about it is done in the next turn.
+ * left (`gone`) or takes no more for now. After the commit; what is to be done about it is done in
+ * the next turn.
  */
-void service_undelivered(struct service *service, uint64_t tag);
+void service_undelivered(struct service *service, uint64_t tag, bool gone);
 
 /* A hint that these keys, STORE_MAX_PREFETCH at most, are in the requests that come next. */
 void service_prefetch(struct service *service, const struct slice *keys, unsigned count);

@@ -11,20 +11,34 @@ enum { MAX_TEXT = 1 << 16 };
 
 void fixture_open(struct fixture *fixture, const char *directory)
 {
+    fixture_open_log(fixture, directory, 0, 64 << 20);
+}
+
+void fixture_open_log(struct fixture *fixture, const char *directory, size_t segment_size,
+                      uint64_t log_retain)
+{
     struct store_error error = {.message = ""};
     struct store_options options = {.directory = directory,
                                     .durability = STORE_NONE,
-                                    .log_retain = 64 << 20,
+                                    .segment_size = segment_size,
+                                    .log_retain = log_retain,
                                     .wall_ms = TEST_START_MS};
     *fixture = (struct fixture){.now_ms = TEST_START_MS};
     cr_assert_eq(store_open(&fixture->store, &options, &error), 0, "%s", error.message);
-    service_init(&fixture->service, fixture->store, &fixture->counters);
+    cr_assert_eq(service_init(&fixture->service, fixture->store, &fixture->counters), 0);
 }
 
 void fixture_close(struct fixture *fixture)
 {
+    service_free(&fixture->service);
     cr_assert_eq(store_close(&fixture->store), 0);
     buffer_free(&fixture->replies);
+}
+
+void fixture_commit(struct fixture *fixture)
+{
+    cr_assert_eq(store_commit(fixture->store), 0);
+    service_commit(&fixture->service);
 }
 
 /* The text's grammar is JSON's, without white space and escapes. Counts come from a first pass. */
@@ -192,7 +206,7 @@ const char *fixture_call(struct fixture *fixture, const char *method, const char
     static char text[MAX_TEXT];
     buffer_clear(&fixture->replies);
     fixture_send(fixture, 1, method, params);
-    cr_assert_eq(store_commit(fixture->store), 0);
+    fixture_commit(fixture);
     unpack_text(buffer_slice(&fixture->replies, 0), text, sizeof text);
     return text;
 }

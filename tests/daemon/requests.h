@@ -17,7 +17,14 @@ struct fixture {
 };
 
 void fixture_open(struct fixture *fixture, const char *directory);
+
+/* The same with a log in segments of that size, of which so many bytes are kept; 0: the usual. */
+void fixture_open_log(struct fixture *fixture, const char *directory, size_t segment_size,
+                      uint64_t log_retain);
 void fixture_close(struct fixture *fixture);
+
+/* Ends the turn: all that was sent holds. */
+void fixture_commit(struct fixture *fixture);
 
 /*
  * Sends [0, msgid, method, params], where `params` is text in a small language: JSON without
