@@ -7,6 +7,7 @@
 enum {
     FIRST_MESSAGES = 64,
     TOPIC_CHANGE = 'k',
+    TOPIC_QUEUE = 'q',
     TOPIC_HEARTBEAT = 'h',
     SUBSCRIBE = 1, /* first byte of what a subscriber sends; 0 takes it back */
 };
@@ -19,19 +20,24 @@ struct message {
     uint32_t change_size;
 };
 
-struct broadcast {
-    void *socket;
-    struct store *store;
-    struct store_history *history;
-    struct counters *counters;
-    unsigned change_subscriptions; /* different ones that may match a change's topic */
-    uint64_t gathered_seq;
-    struct buffer bytes; /* topic and encoded change of each message, one behind the other */
-    struct message *messages;
+struct messages {
+    struct message *items;
     size_t count;
     size_t capacity;
     size_t sent;
-    struct buffer head; /* [2, "change", [epoch, drops, …: what all changes begin with */
+};
+
+struct broadcast {
+    void *socket;
+    struct store *store;
+    struct counters *counters;
+    unsigned change_subscriptions; /* different ones that may match a change's topic */
+    unsigned queue_subscriptions;  /* or that of a queue */
+    uint64_t gathered_seq;
+    struct buffer bytes;     /* topic and encoded change of each message, one behind the other */
+    struct messages changes; /* both in the order of their seqs */
+    struct messages queues;  /* topics only */
+    struct buffer head;      /* [2, "change", [epoch, drops, …: what all changes begin with */
     uint64_t head_drops;
     struct buffer scratch;
 };
@@ -64,10 +70,7 @@ struct broadcast *broadcast_new(void *socket, struct store *store, struct counte
     broadcast->store = store;
     broadcast->counters = counters;
     broadcast->gathered_seq = store_seq(store);
-    if (store_history_open(store, &broadcast->history) == 0)
-        return broadcast;
-    free(broadcast);
-    return NULL;
+    return broadcast;
 }
 
 void broadcast_free(struct broadcast **pointer)
@@ -75,25 +78,38 @@ void broadcast_free(struct broadcast **pointer)
     struct broadcast *broadcast = *pointer;
     if (broadcast == NULL)
         return;
-    store_history_close(&broadcast->history);
     buffer_free(&broadcast->bytes);
     buffer_free(&broadcast->head);
     buffer_free(&broadcast->scratch);
-    free(broadcast->messages);
+    free(broadcast->changes.items);
+    free(broadcast->queues.items);
     free(broadcast);
     *pointer = NULL;
+}
+
+static void count_subscription(unsigned *count, bool more)
+{
+    if (more)
+        ++*count;
+    else if (*count > 0)
+        --*count;
 }
 
 static void note_subscription(struct broadcast *broadcast, struct slice message)
 {
     if (message.size == 0 || message.data[0] > SUBSCRIBE)
         return;
-    if (message.size > 1 && message.data[1] != TOPIC_CHANGE)
-        return;
-    if (message.data[0] == SUBSCRIBE)
-        broadcast->change_subscriptions++;
-    else if (broadcast->change_subscriptions > 0)
-        broadcast->change_subscriptions--;
+    bool more = message.data[0] == SUBSCRIBE;
+    bool everything = message.size == 1;
+    if (everything || message.data[1] == TOPIC_CHANGE)
+        count_subscription(&broadcast->change_subscriptions, more);
+    if (everything || message.data[1] == TOPIC_QUEUE)
+        count_subscription(&broadcast->queue_subscriptions, more);
+}
+
+bool broadcast_wants_queues(const struct broadcast *broadcast)
+{
+    return broadcast->queue_subscriptions > 0;
 }
 
 void broadcast_receive(struct broadcast *broadcast)
@@ -105,16 +121,17 @@ void broadcast_receive(struct broadcast *broadcast)
     zmq_msg_close(&message);
 }
 
-static bool grow(struct broadcast *broadcast)
+static bool add_message(struct messages *messages, const struct message *message)
 {
-    if (broadcast->count < broadcast->capacity)
-        return true;
-    size_t capacity = broadcast->capacity > 0 ? 2 * broadcast->capacity : FIRST_MESSAGES;
-    struct message *messages = realloc(broadcast->messages, capacity * sizeof *messages);
-    if (messages == NULL)
-        return false;
-    broadcast->messages = messages;
-    broadcast->capacity = capacity;
+    if (messages->count == messages->capacity) {
+        size_t capacity = messages->capacity > 0 ? 2 * messages->capacity : FIRST_MESSAGES;
+        struct message *items = realloc(messages->items, capacity * sizeof *items);
+        if (items == NULL)
+            return false;
+        messages->items = items;
+        messages->capacity = capacity;
+    }
+    messages->items[messages->count++] = *message;
     return true;
 }
 
@@ -126,17 +143,43 @@ static bool gather_change(struct broadcast *broadcast, const struct store_histor
     buffer_append(bytes, &topic, sizeof topic);
     buffer_append_slice(bytes, change->key);
     size_t end_of_topic = bytes->size;
-    if (method_pack_change(bytes, change) != 0 || bytes->failed || !grow(broadcast))
+    if (method_pack_change(bytes, change) != 0 || bytes->failed)
         return false;
-    broadcast->messages[broadcast->count++] =
-        (struct message){.seq = change->seq,
-                         .offset = start,
-                         .topic_size = (uint32_t)(end_of_topic - start),
-                         .change_size = (uint32_t)(bytes->size - end_of_topic)};
-    return true;
+    const struct message message = {.seq = change->seq,
+                                    .offset = start,
+                                    .topic_size = (uint32_t)(end_of_topic - start),
+                                    .change_size = (uint32_t)(bytes->size - end_of_topic)};
+    return add_message(&broadcast->changes, &message);
 }
 
-void broadcast_gather(struct broadcast *broadcast)
+static bool gather_queue(struct broadcast *broadcast, uint64_t seq, struct slice queue)
+{
+    static const uint8_t topic = TOPIC_QUEUE;
+    struct buffer *bytes = &broadcast->bytes;
+    const struct message message = {
+        .seq = seq, .offset = bytes->size, .topic_size = (uint32_t)(sizeof topic + queue.size)};
+    buffer_append(bytes, &topic, sizeof topic);
+    buffer_append_slice(bytes, queue);
+    return !bytes->failed && add_message(&broadcast->queues, &message);
+}
+
+static void gather_queues(struct broadcast *broadcast, struct buffer *news)
+{
+    bool complete = !news->failed;
+    for (size_t at = 0; at < news->size;) {
+        struct queue_news item;
+        memcpy(&item, news->data + at, sizeof item);
+        at += sizeof item;
+        complete =
+            gather_queue(broadcast, item.seq, slice_of(news->data + at, item.size)) && complete;
+        at += item.size;
+    }
+    if (!complete)
+        broadcast->counters->drops++;
+    buffer_restart(news);
+}
+
+static void gather_changes(struct broadcast *broadcast)
 {
     struct store *store = broadcast->store;
     struct store_history_change change;
@@ -144,12 +187,18 @@ void broadcast_gather(struct broadcast *broadcast)
     broadcast->gathered_seq = store_seq(store);
     if (broadcast->change_subscriptions == 0 || since == store_seq(store))
         return;
-    int rc = store_history_seek(broadcast->history, since);
-    while (rc == 0 && (rc = store_history_next(broadcast->history, &change)) == 0)
+    int rc = store_history_seek(store, since);
+    while (rc == 0 && (rc = store_history_next(store, &change)) == 0)
         if (!gather_change(broadcast, &change))
             break;
     if (rc != STORE_NOT_FOUND) /* subscribers will notice by `drops`, and catch up */
         broadcast->counters->drops++;
+}
+
+void broadcast_gather(struct broadcast *broadcast, struct buffer *queue_news)
+{
+    gather_changes(broadcast);
+    gather_queues(broadcast, queue_news);
 }
 
 static void set_no_drop(struct broadcast *broadcast, int no_drop)
@@ -217,18 +266,54 @@ static void send_change(struct broadcast *broadcast, const struct message *messa
                slice_of(topic + message->topic_size, message->change_size));
 }
 
+static void send_queue(struct broadcast *broadcast, const struct message *message)
+{
+    const uint8_t *topic = broadcast->bytes.data + message->offset;
+    struct buffer *out = &broadcast->scratch;
+    buffer_clear(out);
+    pack_head(out, "queue", broadcast, 4);
+    wire_pack_uint(out, message->seq);
+    wire_pack_key(out, slice_of(topic + 1, message->topic_size - 1));
+    if (out->failed)
+        broadcast->counters->drops++;
+    else
+        send_parts(broadcast, slice_of(topic, message->topic_size), buffer_slice(out, 0),
+                   (struct slice){0});
+}
+
+/* The next one to send, if its seq is not beyond. */
+static const struct message *next_of(const struct messages *messages, uint64_t seq)
+{
+    if (messages->sent == messages->count || messages->items[messages->sent].seq > seq)
+        return NULL;
+    return &messages->items[messages->sent];
+}
+
 void broadcast_send(struct broadcast *broadcast, uint64_t seq)
 {
-    while (broadcast->sent < broadcast->count && broadcast->messages[broadcast->sent].seq <= seq)
-        send_change(broadcast, &broadcast->messages[broadcast->sent++]);
-    if (broadcast->sent == broadcast->count)
+    struct messages *changes = &broadcast->changes;
+    struct messages *queues = &broadcast->queues;
+    for (;;) {
+        const struct message *change = next_of(changes, seq);
+        const struct message *queue = next_of(queues, seq);
+        if (change != NULL && (queue == NULL || change->seq <= queue->seq)) {
+            changes->sent++;
+            send_change(broadcast, change);
+        } else if (queue != NULL) {
+            queues->sent++;
+            send_queue(broadcast, queue);
+        } else {
+            break;
+        }
+    }
+    if (changes->sent == changes->count && queues->sent == queues->count)
         broadcast_drop(broadcast);
 }
 
 void broadcast_drop(struct broadcast *broadcast)
 {
-    broadcast->count = 0;
-    broadcast->sent = 0;
+    broadcast->changes.count = broadcast->changes.sent = 0;
+    broadcast->queues.count = broadcast->queues.sent = 0;
     buffer_restart(&broadcast->bytes);
     broadcast->gathered_seq = store_seq(broadcast->store);
 }

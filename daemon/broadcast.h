@@ -24,11 +24,14 @@ void broadcast_free(struct broadcast **broadcast);
 /* Takes what subscribers have sent: call it when the socket is readable. */
 void broadcast_receive(struct broadcast *broadcast);
 
+/* Whether somebody subscribes to queues. */
+bool broadcast_wants_queues(const struct broadcast *broadcast);
+
 /*
- * Encodes the changes of all ended transactions since the last call; before they are committed.
- * Does nothing where nobody subscribes.
+ * Encodes the changes of all ended transactions since the last call, and takes over the news of
+ * queues, whose buffer is emptied; before they are committed. Does nothing where nobody subscribes.
  */
-void broadcast_gather(struct broadcast *broadcast);
+void broadcast_gather(struct broadcast *broadcast, struct buffer *queue_news);
 
 /* Sends what was gathered, up to and including this seq. */
 void broadcast_send(struct broadcast *broadcast, uint64_t seq);

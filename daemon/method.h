@@ -13,6 +13,7 @@ struct call {
     struct service *service;
     const struct wire_request *request; /* the message; a batch's, for its operations */
     const struct wire_args *args;       /* of the request, or of this operation of the batch */
+    enum wire_method method;            /* likewise */
     const struct peer *peer;
     struct buffer *out;
     struct wire_error *error;
@@ -35,15 +36,37 @@ method_fn method_checkpoint;
 method_fn method_backup;
 method_fn method_backup_read;
 method_fn method_backup_end;
-method_fn method_watch;
-method_fn method_watch_credit;
-method_fn method_watch_cancel;
+method_fn method_queue_push;
+method_fn method_queue_reserve;
+method_fn method_queue_pop;
+method_fn method_queue_cancel;
+method_fn method_queue_ack;
+method_fn method_queue_nack;
+method_fn method_queue_extend;
+method_fn method_queue_bury;
+method_fn method_queue_kick;
+method_fn method_queue_delete;
+method_fn method_queue_job;
+method_fn method_queue_peek;
+method_fn method_queue_stats;
+method_fn method_queue_list;
+method_fn method_queue_configure;
+method_fn method_queue_pause;
+method_fn method_queue_resume;
+method_fn method_queue_purge;
+method_fn method_queue_drop;
 method_fn method_ping;
 method_fn method_hello;
 method_fn method_stats;
 
 /* Runs the method with these arguments as part of the present transaction. */
 enum wire_code method_run(struct call *call, enum wire_method method);
+
+/*
+ * Ends the present transaction where `rc` is 0, and cancels it otherwise. Returns `rc`, or why it
+ * could not be ended: then it was cancelled.
+ */
+int method_end_transaction(struct service *service, int rc);
 
 /* The error for a code of the store: storage_full, unavailable or internal. */
 enum wire_code method_store_error(struct wire_error *error, int store_code);

@@ -22,6 +22,7 @@ struct exchange {
     uint64_t msgid;
     size_t offset; /* of the reply in server->replies */
     size_t size;
+    size_t first; /* so many messages of the outbox leave before it */
     uint64_t seq; /* newest as of the reply; the changes up to it leave right behind */
     uint64_t tag; /* for service_undelivered */
 };
@@ -52,10 +53,6 @@ struct server {
     uint64_t sync_us;      /* likewise the next fsync of `interval` */
     bool unsynced;         /* something was committed since the last */
 
-    uint64_t request_us;        /* when a turn had requests last */
-    uint64_t history_us;        /* up to when the time for reading history has been counted, */
-    int64_t history_allowed_us; /* and what is left of it */
-
     uint64_t checkpoint_us; /* when the next one is due by time; UINT64_MAX: never */
     uint64_t began_us;      /* when the last was begun */
     struct store_checkpoints checkpoints;
@@ -66,6 +63,7 @@ struct server {
     struct arrival *held;     /* one of them that waits for the next turn, or NULL */
     size_t held_at;           /* its exchange */
     struct buffer replies;
+    size_t outbox_sent; /* messages of the outbox that have left */
 
     char listening[SOCKETS_MAX_ENDPOINTS_TEXT];
     char publishing[SOCKETS_MAX_ENDPOINTS_TEXT];
@@ -153,12 +151,14 @@ struct server *server_new(const struct config *config, struct store *store,
     server->journal = journal;
     server->signal_fd = signal_fd;
     start_clock(server);
-    int rc = service_init(&server->service, store, &server->counters);
+    struct store_error store_error = {.message = "out of memory"};
+    int rc =
+        service_init(&server->service, store, &server->counters, server->start_ms, &store_error);
     server->service.durability = config_durability_name(config->durability);
     server->exchanges = calloc(TURN_MAX_REQUESTS, sizeof *server->exchanges);
     server->arrivals = calloc(SERVER_WINDOW, sizeof *server->arrivals);
     if (rc != 0 || server->exchanges == NULL || server->arrivals == NULL)
-        snprintf(error, SERVER_MAX_ERROR, "out of memory");
+        snprintf(error, SERVER_MAX_ERROR, "%s", store_error.message);
     else if (open_sockets(server, error) == 0) {
         server->broadcast = broadcast_new(server->publish, store, &server->counters);
         if (server->broadcast != NULL)
@@ -244,6 +244,7 @@ static bool take_request(struct server *server, struct exchange *exchange, struc
     exchange->answer = arrival->request.answer;
     exchange->msgid = arrival->request.msgid;
     exchange->tag = 0;
+    exchange->first = 0;
     exchange->size = server->replies.size - exchange->offset;
     return true;
 }
@@ -260,6 +261,7 @@ static void carry_out(struct server *server, struct exchange *exchange, struct a
             service_execute(&server->service, &arrival->request, &peer, time_ms, &server->replies);
         exchange->size = server->replies.size - exchange->offset;
         exchange->tag = answer.tag;
+        exchange->first = answer.first;
         if (answer.later)
             exchange->answer = WIRE_ANSWER_NONE;
     }
@@ -305,6 +307,7 @@ static void carry_out_held(struct server *server, uint64_t time_ms)
         first->answer = held->answer;
         first->msgid = held->msgid;
         first->tag = 0;
+        first->first = 0;
     }
     carry_out(server, first, server->held, time_ms);
     server->held = NULL;
@@ -333,7 +336,8 @@ static size_t drain_window(struct server *server, uint64_t time_ms)
 static void drain(struct server *server, uint64_t time_ms)
 {
     while (server->count + SERVER_WINDOW <= TURN_MAX_REQUESTS &&
-           server->replies.size < TURN_MAX_BYTES && store_pending(server->store) < TURN_MAX_BYTES &&
+           server->replies.size + outbox_size(&server->service.outbox) < TURN_MAX_BYTES &&
+           store_pending(server->store) < TURN_MAX_BYTES &&
            drain_window(server, time_ms) == SERVER_WINDOW)
         continue;
 }
@@ -344,7 +348,7 @@ static void drain(struct server *server, uint64_t time_ms)
 static void fail_turn(struct server *server, enum wire_code code, const char *message)
 {
     store_abandon(server->store);
-    service_abandon(&server->service);
+    service_abandon(&server->service, code, message);
     broadcast_drop(server->broadcast);
     buffer_clear(&server->replies);
     for (size_t i = 0; i < server->count; i++) {
@@ -357,21 +361,23 @@ static void fail_turn(struct server *server, enum wire_code code, const char *me
     }
 }
 
-static int commit(struct server *server)
+static int commit(struct server *server, uint64_t time_ms)
 {
     uint64_t before = monotonic_us();
-    broadcast_gather(server->broadcast);
+    int rc = service_end_turn(&server->service, time_ms);
+    broadcast_gather(server->broadcast, &server->service.queue_news);
     server->unsynced = server->unsynced || store_pending(server->store) > 0;
-    int rc = store_commit(server->store);
+    if (rc == 0)
+        rc = store_commit(server->store);
     uint64_t took = monotonic_us() - before;
     server->counters.commit_us += took;
     if (took > server->counters.commit_max_us)
         server->counters.commit_max_us = took;
-    if (rc == 0)
-        service_commit(&server->service);
     if (rc == STORE_FULL)
         fail_turn(server, WIRE_STORAGE_FULL, "the disk is full; nothing was done");
-    if (rc == 0 || rc == STORE_FULL)
+    if (rc == STORE_NO_MEMORY)
+        fail_turn(server, WIRE_STORAGE_FULL, "the daemon is out of memory; nothing was done");
+    if (rc == 0 || rc == STORE_FULL || rc == STORE_NO_MEMORY)
         return 0;
     fail_turn(server, WIRE_UNAVAILABLE,
               "the disk failed and the daemon stops; whether a write was carried out is unknown");
@@ -380,62 +386,64 @@ static int commit(struct server *server)
 
 /* Flush. */
 
-/*
- * Sends the payload to the peer, which is closed. Else, EHOSTUNREACH: the peer has left; EAGAIN: it
- * does not read; ENOMEM.
- */
-static int send_to(struct server *server, zmq_msg_t *peer, bool empty_frame, struct slice bytes)
+/* Sends the payload to the peer, which is closed. False where that has left or does not read. */
+static bool send_to(struct server *server, zmq_msg_t *peer, bool empty_frame, struct slice bytes)
 {
     zmq_msg_t payload;
     if (bytes.size == 0 || zmq_msg_init_size(&payload, bytes.size) != 0) {
         zmq_msg_close(peer);
-        return ENOMEM;
+        return false;
     }
     memcpy(zmq_msg_data(&payload), bytes.data, bytes.size);
     if (zmq_msg_send(peer, server->requests, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
-        int reason = errno;
+        /* EHOSTUNREACH: the peer has left. EAGAIN: it does not read. */
         zmq_msg_close(peer);
         zmq_msg_close(&payload);
-        return reason;
+        return false;
     }
     if (empty_frame)
         (void)zmq_send(server->requests, "", 0, ZMQ_SNDMORE | ZMQ_DONTWAIT);
     if (zmq_msg_send(&payload, server->requests, ZMQ_DONTWAIT) < 0)
         zmq_msg_close(&payload);
-    return 0;
+    return true;
 }
 
-static void note_undelivered(struct server *server, uint64_t tag, int reason)
+static void note_undelivered(struct server *server, uint64_t tag)
 {
     server->counters.undelivered++;
     if (tag != 0)
-        service_undelivered(&server->service, tag, reason == EHOSTUNREACH);
+        service_undelivered(&server->service, tag);
 }
 
 static void send_reply(struct server *server, struct exchange *exchange)
 {
     struct slice reply = slice_of(server->replies.data + exchange->offset, exchange->size);
-    int reason = send_to(server, &exchange->peer, exchange->empty_frame, reply);
-    if (reason != 0)
-        note_undelivered(server, exchange->tag, reason);
+    if (!send_to(server, &exchange->peer, exchange->empty_frame, reply))
+        note_undelivered(server, exchange->tag);
+}
+
+/* Sends the messages of the outbox before number `end` that are still there. */
+static void send_outbox_to(struct server *server, size_t end)
+{
+    struct outbox *outbox = &server->service.outbox;
+    while (server->outbox_sent < end && server->outbox_sent < outbox->count) {
+        struct outbox_message message = outbox_message(outbox, server->outbox_sent++);
+        struct slice id = message.peer.id;
+        zmq_msg_t peer;
+        if (zmq_msg_init_size(&peer, id.size) == 0) {
+            memcpy(zmq_msg_data(&peer), id.data, id.size);
+            if (send_to(server, &peer, message.peer.empty_frame, message.payload))
+                continue;
+        }
+        note_undelivered(server, message.tag);
+    }
 }
 
 static void send_outbox(struct server *server)
 {
-    struct outbox *outbox = &server->service.outbox;
-    for (size_t i = 0; i < outbox->count; i++) {
-        struct outbox_message message = outbox_message(outbox, i);
-        struct slice id = message.peer.id;
-        zmq_msg_t peer;
-        int reason = ENOMEM;
-        if (zmq_msg_init_size(&peer, id.size) == 0) {
-            memcpy(zmq_msg_data(&peer), id.data, id.size);
-            reason = send_to(server, &peer, message.peer.empty_frame, message.payload);
-        }
-        if (reason != 0)
-            note_undelivered(server, message.tag, reason);
-    }
-    outbox_truncate(outbox, 0);
+    send_outbox_to(server, SIZE_MAX);
+    outbox_truncate(&server->service.outbox, 0);
+    server->outbox_sent = 0;
 }
 
 static void flush(struct server *server)
@@ -443,6 +451,7 @@ static void flush(struct server *server)
     for (size_t i = 0; i < server->count; i++) {
         struct exchange *exchange = &server->exchanges[i];
         uint64_t seq = exchange->seq;
+        send_outbox_to(server, exchange->first);
         if (exchange->answer != WIRE_ANSWER_NONE)
             send_reply(server, exchange);
         else
@@ -453,64 +462,6 @@ static void flush(struct server *server)
     send_outbox(server);
     server->count = 0;
     buffer_restart(&server->replies);
-}
-
-/* Watches. */
-
-static void notify_watches(struct server *server, uint64_t time_ms)
-{
-    bool more = true;
-    while (more) {
-        more = watches_notify(server->service.watches, time_ms, &server->service.outbox);
-        send_outbox(server);
-    }
-}
-
-/* Whether no client has sent anything for a while, so that nobody waits if history is read. */
-static bool is_quiet(const struct server *server, uint64_t now_us)
-{
-    return now_us - server->request_us >= SERVER_QUIET_US;
-}
-
-/* How long history may be read in this turn. */
-static int64_t allow_history(struct server *server, uint64_t now_us)
-{
-    uint64_t passed_us = now_us - server->history_us;
-    server->history_us = now_us;
-    server->history_allowed_us += (int64_t)(passed_us / SERVER_HISTORY_SHARE);
-    if (server->history_allowed_us > TURN_MAX_HISTORY_US)
-        server->history_allowed_us = TURN_MAX_HISTORY_US;
-    return is_quiet(server, now_us) ? TURN_MAX_HISTORY_US : server->history_allowed_us;
-}
-
-/* Steps of watches that are behind; what a step takes too long, later ones wait. */
-static void read_history(struct server *server, uint64_t time_ms)
-{
-    struct watches *watches = server->service.watches;
-    uint64_t begin_us = monotonic_us();
-    uint64_t now_us = begin_us;
-    int64_t allowed_us = allow_history(server, begin_us);
-    bool quiet = is_quiet(server, begin_us);
-    while (watches_behind(watches) && (int64_t)(now_us - begin_us) < allowed_us) {
-        watches_step(watches, time_ms, &server->service.outbox);
-        send_outbox(server);
-        now_us = monotonic_us();
-    }
-    if (!quiet)
-        server->history_allowed_us -= (int64_t)(now_us - begin_us);
-}
-
-/* When watches want to be seen to again, monotonic. */
-static uint64_t watches_wake_us(const struct server *server, uint64_t now_us)
-{
-    const struct watches *watches = server->service.watches;
-    uint64_t due_ms = watches_due(watches);
-    uint64_t time_ms = now_ms(server, now_us);
-    if (watches_behind(watches))
-        return is_quiet(server, now_us) || server->history_allowed_us > 0 ? 0 : now_us + 1000;
-    if (due_ms == UINT64_MAX)
-        return UINT64_MAX;
-    return due_ms > time_ms ? now_us + (due_ms - time_ms) * 1000 : 0;
 }
 
 /* Turns. */
@@ -571,16 +522,13 @@ static int turn(struct server *server)
     uint64_t time_ms = now_ms(server, begin_us);
     server->counters.uptime_ms = (begin_us - server->start_us) / 1000;
     server->counters.connections = connections_count(server->connections);
+    server->service.announce = broadcast_wants_queues(server->broadcast);
     carry_out_held(server, time_ms);
-    service_expire(&server->service, time_ms, TURN_MAX_EXPIRIES);
+    service_begin_turn(&server->service, time_ms, TURN_MAX_EXPIRIES);
     drain(server, time_ms);
-    int rc = commit(server);
+    int rc = commit(server, time_ms);
     server->counters.turns += server->count > 0;
-    if (server->count > 0)
-        server->request_us = monotonic_us();
     flush(server);
-    notify_watches(server, time_ms);
-    read_history(server, time_ms);
     watch_checkpoints(server, begin_us);
     uint64_t end_us = monotonic_us();
     if (end_us - begin_us > server->counters.turn_max_us)
@@ -594,35 +542,33 @@ static long idle_ms(struct server *server)
 {
     uint64_t now_us = monotonic_us();
     uint64_t wake_us = server->heartbeat_us;
-    uint64_t expiry_ms = service_next_expiry(&server->service);
+    uint64_t due_ms = service_next_due(&server->service);
     if (server->held != NULL)
         return 0;
     if (server->config->durability == STORE_INTERVAL && server->unsynced &&
         server->sync_us < wake_us)
         wake_us = server->sync_us;
-    uint64_t watches_us = watches_wake_us(server, now_us);
-    if (watches_us < wake_us)
-        wake_us = watches_us;
     uint64_t wait_ms = wake_us > now_us ? (wake_us - now_us + 999) / 1000 : 0;
     uint64_t time_ms = now_ms(server, now_us);
-    if (expiry_ms < time_ms + wait_ms)
-        wait_ms = expiry_ms > time_ms ? expiry_ms - time_ms : 0;
+    if (due_ms < time_ms + wait_ms)
+        wait_ms = due_ms > time_ms ? due_ms - time_ms : 0;
     return (long)wait_ms;
 }
 
-static int stop_after_failure(const struct server *server)
+/* Nobody is left waiting for what will not come. */
+static void stop(struct server *server)
 {
+    service_stop(&server->service);
+    send_outbox(server);
+}
+
+static int stop_after_failure(struct server *server)
+{
+    stop(server);
     journal_say(server->journal, JOURNAL_ERROR,
                 "%s; nothing more is acknowledged: check the disk and start again",
                 store_failure(server->store));
     return -1;
-}
-
-/* Every watch is told that this is its end. */
-static void stop_watches(struct server *server)
-{
-    watches_stop(server->service.watches, &server->service.outbox);
-    send_outbox(server);
 }
 
 /* Whether a signal says that this is the end. */
@@ -641,7 +587,7 @@ static bool take_signals(struct server *server)
 
 int server_run(struct server *server)
 {
-    bool stop = false;
+    bool stopping = false;
     zmq_pollitem_t items[] = {
         {.socket = server->requests, .events = ZMQ_POLLIN},
         {.socket = server->publish, .events = ZMQ_POLLIN},
@@ -659,9 +605,9 @@ int server_run(struct server *server)
         if (turn(server) != 0)
             return stop_after_failure(server);
         if ((items[2].revents & ZMQ_POLLIN) != 0)
-            stop = take_signals(server) || stop;
-        if (stop && server->held == NULL) {
-            stop_watches(server);
+            stopping = take_signals(server) || stopping;
+        if (stopping && server->held == NULL) {
+            stop(server);
             return 0;
         }
     }

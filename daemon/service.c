@@ -2,7 +2,7 @@
 
 #include <unistd.h>
 
-#include "daemon/method.h"
+#include "daemon/waits.h"
 
 static method_fn *const methods[WIRE_METHODS] = {
     [WIRE_METHOD_PING] = method_ping,
@@ -22,34 +22,65 @@ static method_fn *const methods[WIRE_METHODS] = {
     [WIRE_METHOD_BACKUP_END] = method_backup_end,
     [WIRE_METHOD_CHANGES] = method_changes,
     [WIRE_METHOD_CHECKPOINT] = method_checkpoint,
-    [WIRE_METHOD_WATCH] = method_watch,
-    [WIRE_METHOD_WATCH_CREDIT] = method_watch_credit,
-    [WIRE_METHOD_WATCH_CANCEL] = method_watch_cancel,
+    [WIRE_METHOD_QUEUE_PUSH] = method_queue_push,
+    [WIRE_METHOD_QUEUE_RESERVE] = method_queue_reserve,
+    [WIRE_METHOD_QUEUE_POP] = method_queue_pop,
+    [WIRE_METHOD_QUEUE_CANCEL] = method_queue_cancel,
+    [WIRE_METHOD_QUEUE_ACK] = method_queue_ack,
+    [WIRE_METHOD_QUEUE_NACK] = method_queue_nack,
+    [WIRE_METHOD_QUEUE_EXTEND] = method_queue_extend,
+    [WIRE_METHOD_QUEUE_BURY] = method_queue_bury,
+    [WIRE_METHOD_QUEUE_KICK] = method_queue_kick,
+    [WIRE_METHOD_QUEUE_DELETE] = method_queue_delete,
+    [WIRE_METHOD_QUEUE_JOB] = method_queue_job,
+    [WIRE_METHOD_QUEUE_PEEK] = method_queue_peek,
+    [WIRE_METHOD_QUEUE_STATS] = method_queue_stats,
+    [WIRE_METHOD_QUEUE_LIST] = method_queue_list,
+    [WIRE_METHOD_QUEUE_CONFIGURE] = method_queue_configure,
+    [WIRE_METHOD_QUEUE_PAUSE] = method_queue_pause,
+    [WIRE_METHOD_QUEUE_RESUME] = method_queue_resume,
+    [WIRE_METHOD_QUEUE_PURGE] = method_queue_purge,
+    [WIRE_METHOD_QUEUE_DROP] = method_queue_drop,
 };
 
-int service_init(struct service *service, struct store *store, struct counters *counters)
+int service_init(struct service *service, struct store *store, struct counters *counters,
+                 uint64_t now_ms, struct store_error *error)
 {
     *service = (struct service){.store = store, .counters = counters, .durability = "none"};
     keys_init(&service->keys, store);
-    service->watches = watches_new(store);
-    return service->watches != NULL ? store_history_open(store, &service->history)
-                                    : STORE_NO_MEMORY;
+    service->waiters = waiters_new(WIRE_MAX_WAITERS);
+    if (service->waiters == NULL)
+        return store_fail(error, STORE_NO_MEMORY, "out of memory");
+    return queues_open(&service->queues, store, now_ms, error);
 }
 
 void service_free(struct service *service)
 {
-    watches_free(&service->watches);
-    store_history_close(&service->history);
     backups_free(&service->backups);
     outbox_free(&service->outbox);
+    waiters_free(&service->waiters);
+    queues_close(&service->queues);
+    deliveries_free(&service->deliveries);
+    buffer_free(&service->queue_news);
 }
 
 enum wire_code method_run(struct call *call, enum wire_method method)
 {
-    if (methods[method] == NULL)
-        return wire_fail(call->error, WIRE_UNKNOWN_METHOD, "%s: not in this version",
-                         wire_method_name(method));
+    call->method = method;
     return methods[method](call);
+}
+
+int method_end_transaction(struct service *service, int rc)
+{
+    if (rc == 0)
+        rc = store_end(service->store, NULL);
+    else
+        store_cancel(service->store);
+    if (rc == 0)
+        queues_end(service->queues);
+    else
+        queues_cancel(service->queues);
+    return rc;
 }
 
 enum wire_code method_store_error(struct wire_error *error, int store_code)
@@ -74,7 +105,7 @@ uint64_t method_seq(const struct call *call)
 }
 
 /*
- * Keys that expired but still wait for service_expire: before something writes one of them, its
+ * Keys that expired but still wait for service_begin_turn: before something writes one of them, its
  * `expire` change has to be made, in a transaction before.
  */
 static int expire_written(struct service *service, uint64_t now_ms, enum wire_method method,
@@ -118,11 +149,11 @@ static enum wire_code execute(struct call *call, uint64_t now_ms)
     if (code == WIRE_OK && call->out->failed)
         code = method_store_error(error, STORE_NO_MEMORY);
     if (code != WIRE_OK) {
-        store_cancel(service->store);
+        (void)method_end_transaction(service, STORE_INVALID);
         keys_forget_times(&service->keys); /* what it deleted may expire after all */
         return code;
     }
-    rc = store_end(service->store, NULL);
+    rc = method_end_transaction(service, 0);
     return rc != 0 ? method_store_error(error, rc) : WIRE_OK;
 }
 
@@ -162,33 +193,25 @@ struct service_answer service_execute(struct service *service, const struct wire
         (wire_method_flags(request->method) & WIRE_ANSWERED) != 0)
         return answer;
     wire_pack_reply(out, request->msgid);
-    if (execute(&call, now_ms) != WIRE_OK) {
+    enum wire_code code = execute(&call, now_ms);
+    if (code == WIRE_OK && answer.later)
+        code = waits_begin(&call);
+    if (code != WIRE_OK) {
         service->counters->errors++;
         take_back(out, start);
         wire_pack_error_reply(out, request, &error);
-        return (struct service_answer){0};
-    }
-    if (answer.later || request->answer == WIRE_ANSWER_NONE)
+        answer = (struct service_answer){0};
+    } else if (answer.later || request->answer == WIRE_ANSWER_NONE) {
         take_back(out, start);
+    }
+    answer.first = service->outbox.count;
+    waits_wake(service);
     return answer;
 }
 
-void service_commit(struct service *service)
+void service_undelivered(struct service *service, uint64_t tag)
 {
-    watches_commit(service->watches);
-}
-
-void service_abandon(struct service *service)
-{
-    watches_abandon(service->watches);
-    keys_forget_times(&service->keys); /* what the turn deleted may expire after all */
-    outbox_truncate(&service->outbox, 0);
-}
-
-void service_undelivered(struct service *service, uint64_t tag, bool gone)
-{
-    if ((tag & SERVICE_TAG_WATCH) != 0)
-        watches_undelivered(service->watches, tag & ~SERVICE_TAG_WATCH, gone);
+    deliveries_return(&service->deliveries, tag);
 }
 
 void service_prefetch(struct service *service, const struct slice *keys, unsigned count)
@@ -205,10 +228,9 @@ void service_refuse(struct service *service, const struct wire_request *request,
     wire_pack_error_reply(out, request, &error);
 }
 
-void service_expire(struct service *service, uint64_t now_ms, unsigned limit)
+static void expire_keys(struct service *service, uint64_t now_ms, unsigned limit)
 {
     uint32_t expired = 1;
-    backups_expire(&service->backups, now_ms);
     for (unsigned i = 0; i < limit && expired > 0 && keys_due(&service->keys, now_ms); i++) {
         if (keys_expire(&service->keys, now_ms, &expired) != 0)
             return; /* no space for the record: they stay absent, and are tried again */
@@ -216,9 +238,74 @@ void service_expire(struct service *service, uint64_t now_ms, unsigned limit)
     }
 }
 
-uint64_t service_next_expiry(struct service *service)
+/* Leases, delays, ttls, pauses: what is left after `limit` transactions is for the next turn. */
+static void expire_jobs(struct service *service, uint64_t now_ms, unsigned limit)
 {
-    return keys_next_expiry(&service->keys);
+    bool more = queues_next_due(service->queues) <= now_ms;
+    for (unsigned i = 0; i < limit && more; i++) {
+        if (queues_expire(service->queues, now_ms, &more) != 0)
+            return;
+        waits_wake(service);
+    }
+}
+
+static void take_back_deliveries(struct service *service, uint64_t now_ms)
+{
+    struct deliveries *deliveries = &service->deliveries;
+    if (deliveries->returned_count > 0) {
+        service->counters->returned +=
+            deliveries_give_back(deliveries, service->queues, service->store, now_ms);
+        deliveries_clear(deliveries);
+        waits_wake(service);
+        return;
+    }
+    deliveries_clear(deliveries);
+}
+
+void service_begin_turn(struct service *service, uint64_t now_ms, unsigned limit)
+{
+    backups_expire(&service->backups, now_ms);
+    take_back_deliveries(service, now_ms);
+    expire_keys(service, now_ms, limit);
+    expire_jobs(service, now_ms, limit);
+    if (service->unmatched) {
+        service->unmatched = false;
+        waits_wake_all(service);
+    }
+    waits_expire(service, now_ms);
+}
+
+int service_end_turn(struct service *service, uint64_t now_ms)
+{
+    return queues_save(service->queues, now_ms);
+}
+
+void service_abandon(struct service *service, enum wire_code code, const char *message)
+{
+    queues_abandon(service->queues);
+    keys_forget_times(&service->keys); /* what the turn deleted may expire after all */
+    waits_abandon(service, code, message);
+    service->unmatched =
+        waiters_count(service->waiters) > 0; /* jobs of others may be ready again */
+}
+
+void service_stop(struct service *service)
+{
+    waits_stop(service);
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+uint64_t service_next_due(struct service *service)
+{
+    if (service->deliveries.returned_count > 0 || service->unmatched)
+        return 0;
+    uint64_t due_ms = keys_next_expiry(&service->keys);
+    due_ms = earlier(due_ms, queues_next_due(service->queues));
+    return earlier(due_ms, waiters_next_due(service->waiters));
 }
 
 /* Methods about the daemon itself. */
@@ -302,12 +389,13 @@ enum wire_code method_stats(struct call *call)
         {"connections", counters->connections},
         {"requests", counters->requests},
         {"errors", counters->errors},
-        {"watches", watches_count(service->watches)},
-        {"waiters", 0},
+        {"watches", 0},
+        {"waiters", waiters_count(service->waiters)},
         {"memory", stats.memory},
         {"disk", stats.disk},
         {"drops", counters->drops},
         {"undelivered", counters->undelivered},
+        {"returned", counters->returned},
         {"expired", counters->expired},
         {"turns", counters->turns},
         {"turn_max_us", counters->turn_max_us},

@@ -13,8 +13,8 @@
 #define DAEMON_SERVICE_H
 
 #include "daemon/backups.h"
+#include "daemon/deliveries.h"
 #include "daemon/outbox.h"
-#include "daemon/watches.h"
 #include "store/keys.h"
 #include "wire/pack.h"
 #include "wire/request.h"
@@ -31,25 +31,37 @@ struct counters {
     uint64_t turn_max_us; /* the longest turn, from its first message to its last reply */
     uint64_t commit_us;   /* spent in commits, in all */
     uint64_t commit_max_us;
-    uint64_t expired; /* keys */
+    uint64_t expired;  /* keys */
+    uint64_t returned; /* jobs that went back, since their reply could not be sent */
 };
 
-/* Tags of messages with this bit are of watches. */
-#define SERVICE_TAG_WATCH (UINT64_C(1) << 63)
+/* A queue that got ready jobs: what the broadcast is to say. The name is behind it. */
+struct queue_news {
+    uint64_t seq; /* newest as of it */
+    uint8_t size; /* of the name */
+};
 
 struct service {
     struct store *store;
     struct keys keys;
-    struct store_history *history; /* for `changes` */
-    struct watches *watches;
     struct backups backups;
     struct outbox outbox; /* what leaves behind the turn's replies */
+    struct queues *queues;
+    struct waiters *waiters;
+    struct deliveries deliveries;
+    bool announce;            /* somebody wants queue_news; set by whoever sends them */
+    struct buffer queue_news; /* of this turn: struct queue_news and name, and so on */
+    bool unmatched;           /* there may be waiters at queues with ready jobs */
     struct counters *counters;
     const char *durability; /* for stats */
 };
 
-/* `store` and `counters` outlive the service. STORE_NO_MEMORY: to be freed all the same. */
-int service_init(struct service *service, struct store *store, struct counters *counters);
+/*
+ * `store` and `counters` outlive the service. Opens the queues. Where it fails, `error` says why in
+ * a line, and the service is to be freed all the same.
+ */
+int service_init(struct service *service, struct store *store, struct counters *counters,
+                 uint64_t now_ms, struct store_error *error);
 
 /* Lets go of what it has of the store's; before store_close. */
 void service_free(struct service *service);
@@ -65,6 +77,7 @@ bool service_read(struct service *service, struct slice payload, struct buffer *
 struct service_answer {
     bool later;   /* nothing was appended: the reply comes by the outbox, in this turn or another */
     uint64_t tag; /* for service_undelivered; 0: none */
+    size_t first; /* so many messages of the outbox leave before the reply */
 };
 
 /*
@@ -75,16 +88,11 @@ struct service_answer {
 struct service_answer service_execute(struct service *service, const struct wire_request *request,
                                       const struct peer *peer, uint64_t now_ms, struct buffer *out);
 
-/* What the turn's requests did beside the store holds, or is taken back, as they are. */
-void service_commit(struct service *service);
-void service_abandon(struct service *service);
-
 /*
  * The message with this tag, a reply or from the outbox, could not be given to its peer, which has
- * left (`gone`) or takes no more for now. After the commit; what is to be done about it is done in
- * the next turn.
+ * left or does not read. After the commit; what is to be done about it is done in the next turn.
  */
-void service_undelivered(struct service *service, uint64_t tag, bool gone);
+void service_undelivered(struct service *service, uint64_t tag);
 
 /* A hint that these keys, STORE_MAX_PREFETCH at most, are in the requests that come next. */
 void service_prefetch(struct service *service, const struct slice *keys, unsigned count);
@@ -94,12 +102,25 @@ void service_refuse(struct service *service, const struct wire_request *request,
                     enum wire_code code, const char *message, struct buffer *out);
 
 /*
- * Removes keys that are due: at most `limit` transactions of KEYS_MAX_EXPIRED. What is left is
- * absent to every request all the same.
+ * Begins a turn: gives back the jobs of undelivered replies, and does what is due by time, for keys
+ * and for queues at most `limit` transactions of a thousand each. What is left of keys is absent to
+ * every request all the same.
  */
-void service_expire(struct service *service, uint64_t now_ms, unsigned limit);
+void service_begin_turn(struct service *service, uint64_t now_ms, unsigned limit);
 
-/* A time, ms since 1970, before which no key is due; UINT64_MAX: none ever is. */
-uint64_t service_next_expiry(struct service *service);
+/* Ends it, right before store_commit: the last transaction. Results as of that. */
+int service_end_turn(struct service *service, uint64_t now_ms);
+
+/*
+ * The turn came to nothing, after store_abandon: forgets what it did besides. Waits that were
+ * answered in it get this error instead.
+ */
+void service_abandon(struct service *service, enum wire_code code, const char *message);
+
+/* Ends all waits: the daemon stops. Their replies are in the outbox. */
+void service_stop(struct service *service);
+
+/* A time, ms since 1970, before which service_begin_turn has nothing to do; UINT64_MAX: never. */
+uint64_t service_next_due(struct service *service);
 
 #endif

@@ -92,7 +92,7 @@ static void run(struct fixture *fixture, unsigned seed, unsigned turn, struct bu
     for (unsigned i = 0; i < REQUESTS; i++) {
         if (i % TURN == 0) {
             fixture->now_ms += 7;
-            service_expire(&fixture->service, fixture->now_ms, 1);
+            service_begin_turn(&fixture->service, fixture->now_ms, 1);
         }
         random_request(&seed, method, params);
         fixture_send(fixture, i, method, params);
@@ -107,14 +107,12 @@ static void run(struct fixture *fixture, unsigned seed, unsigned turn, struct bu
 static void see(struct fixture *fixture, struct buffer *state)
 {
     struct store_history_change change;
-    struct store_history *history;
     buffer_clear(&fixture->replies);
     fixture_send(fixture, 0, "scan", "[{\"limit\":10000}]");
     fixture_send(fixture, 0, "count", "[]");
     buffer_append(state, fixture->replies.data, fixture->replies.size);
-    cr_assert_eq(store_history_open(fixture->store, &history), 0);
-    cr_assert_eq(store_history_seek(history, 0), 0);
-    while (store_history_next(history, &change) == 0) {
+    cr_assert_eq(store_history_seek(fixture->store, 0), 0);
+    while (store_history_next(fixture->store, &change) == 0) {
         buffer_append(state, &change.seq, sizeof change.seq);
         buffer_append(state, &change.index, sizeof change.index);
         buffer_append(state, &change.count, sizeof change.count);
@@ -122,7 +120,6 @@ static void see(struct fixture *fixture, struct buffer *state)
         buffer_append_slice(state, change.key);
         buffer_append_slice(state, change.value);
     }
-    store_history_close(&history);
 }
 
 static void mask_epochs(const char *epoch, struct buffer *bytes)
@@ -183,7 +180,7 @@ Test(turn_rule, an_abandoned_turn_leaves_nothing_behind)
     }
     cr_assert_gt(store_seq(fixture.store), seq);
     store_abandon(fixture.store);
-    service_abandon(&fixture.service);
+    service_abandon(&fixture.service, WIRE_STORAGE_FULL, "a test");
     cr_assert_eq(store_seq(fixture.store), seq);
     see(&fixture, &states[1]);
     cr_assert(slice_equal(buffer_slice(&states[0], 0), buffer_slice(&states[1], 0)));
