@@ -209,7 +209,7 @@ int checkpoint_keeper_load(struct checkpoint_keeper *keeper, const struct engine
     }
     if (rc != 0)
         return fail_all(keeper, &newest, error);
-    return list_directory(keeper, remove_unfinished, error);
+    return options->read_only ? 0 : list_directory(keeper, remove_unfinished, error);
 }
 
 /* Writing: the thread. */

@@ -31,7 +31,7 @@ typedef int checkpoint_load_fn(void *context, struct checkpoint_reader *reader, 
 /*
  * Loads the newest checkpoint that is good, and says its mark: all zeros where there is no file at
  * all. Where a newer one is damaged, `options->warn` gets a line; STORE_CORRUPT where all are. Then
- * removes what an interrupted writer left.
+ * removes what an interrupted writer left, unless the options say read_only.
  */
 int checkpoint_keeper_load(struct checkpoint_keeper *keeper, const struct engine_options *options,
                            checkpoint_load_fn *load, void *context, struct engine_mark *mark,

@@ -6,11 +6,15 @@
 #include <inttypes.h>
 #include <isa-l/crc.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "store/checkpoint.h"
+#include "store/log.h"
 
 /*
  * The file `state`: these lines in this order, and a CRC-32C over the ones before it, in hex.
@@ -89,6 +93,20 @@ static int make_path(char *path)
     return make_one(path, 0700);
 }
 
+/* Who has the lock, as a text. A reader has it without writing its number there. */
+static int fail_locked(const struct directory *directory, struct store_error *error)
+{
+    char holder[32] = "";
+    ssize_t got = pread(directory->lock_fd, holder, sizeof holder - 1, 0);
+    holder[got > 0 ? strcspn(holder, "\n") : 0] = '\0';
+    long number = strtol(holder, NULL, 10);
+    bool alive = number > 0 && (kill((pid_t)number, 0) == 0 || errno != ESRCH);
+    return store_fail(error, STORE_LOCKED,
+                      "the data directory %s is in use by %s%s; stop that one, or give another "
+                      "directory",
+                      directory->path, alive ? "process " : "another process", alive ? holder : "");
+}
+
 static int lock(struct directory *directory, struct store_error *error)
 {
     char holder[32] = "";
@@ -104,12 +122,21 @@ static int lock(struct directory *directory, struct store_error *error)
                               strerror(errno));
         return 0;
     }
-    ssize_t got = pread(directory->lock_fd, holder, sizeof holder - 1, 0);
-    holder[got > 0 ? strcspn(holder, "\n") : 0] = '\0';
-    return store_fail(error, STORE_LOCKED,
-                      "the data directory %s is in use by process %s; stop that one, or give "
-                      "another directory with --data",
-                      directory->path, holder[0] != '\0' ? holder : "unknown");
+    return fail_locked(directory, error);
+}
+
+/* Without the file nobody has it. On a medium that cannot be written to, reading it must do. */
+static int lock_to_read(struct directory *directory, struct store_error *error)
+{
+    directory->lock_fd = openat(directory->fd, "lock", O_RDONLY | O_CLOEXEC);
+    if (directory->lock_fd < 0 && errno == ENOENT)
+        return 0;
+    if (directory->lock_fd < 0)
+        return store_fail(error, STORE_IO, "cannot read %s/lock: %s", directory->path,
+                          strerror(errno));
+    if (flock(directory->lock_fd, LOCK_SH | LOCK_NB) == 0)
+        return 0;
+    return fail_locked(directory, error);
 }
 
 /* What a start that was interrupted leaves, or a file system, is not anybody's data. */
@@ -135,6 +162,25 @@ bool directory_has(const struct directory *directory, const char *prefix)
     return found;
 }
 
+int directory_each(const struct directory *directory,
+                   int (*each)(void *context, const char *name, struct store_error *error),
+                   void *context, struct store_error *error)
+{
+    int copy = openat(directory->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = copy >= 0 ? fdopendir(copy) : NULL;
+    int rc = 0;
+    if (list == NULL) {
+        rc = store_fail(error, STORE_IO, "cannot list %s: %s", directory->path, strerror(errno));
+        if (copy >= 0)
+            close(copy);
+        return rc;
+    }
+    for (struct dirent *entry; rc == 0 && (entry = readdir(list)) != NULL;)
+        rc = each(context, entry->d_name, error);
+    closedir(list);
+    return rc;
+}
+
 static int find_durability(const char *name)
 {
     for (int i = 0; i < (int)(sizeof durability_names / sizeof durability_names[0]); i++)
@@ -143,27 +189,42 @@ static int find_durability(const char *name)
     return -1;
 }
 
-static int parse_state(const char *text, size_t size, struct directory_state *state)
+/* Returns its size. */
+static size_t write_state(char text[MAX_STATE], const struct directory_state *state)
+{
+    int size = snprintf(text, MAX_STATE,
+                        "cubby data directory, format %d\nengine %s\nepoch %s\ndurability %s\n"
+                        "stopped %s\nforgotten %" PRIu64 "\nlog %s\n",
+                        DIRECTORY_FORMAT, state->engine, state->epoch,
+                        durability_names[state->durability], state->clean ? "cleanly" : "not-yet",
+                        state->forgotten, state->begun ? "begun" : "empty");
+    size += snprintf(text + size, MAX_STATE - (size_t)size, "check %08x\n",
+                     checksum(text, (size_t)size));
+    return (size_t)size;
+}
+
+/* What was read must be, to the byte, what would be written. */
+static int parse_state(const char *text, struct directory_state *state)
 {
     char durability[DIRECTORY_MAX_NAME];
     char stopped[DIRECTORY_MAX_NAME];
     char log[DIRECTORY_MAX_NAME];
+    char again[MAX_STATE];
+    struct directory_state read = {0};
     int format;
-    unsigned check;
-    const char *last = strstr(text, "\ncheck ");
-    // NOLINTBEGIN(cert-err34-c): what does not fit has another checksum
-    if (last == NULL || sscanf(last + 1, "check %8x", &check) != 1 ||
-        check != checksum(text, (size_t)(last + 1 - text)) || size != strlen(text))
-        return STORE_CORRUPT;
-    int fields = sscanf(text, STATE_FORMAT, &format, state->engine, state->epoch, durability,
-                        stopped, &state->forgotten, log);
-    // NOLINTEND(cert-err34-c)
+    // NOLINTNEXTLINE(cert-err34-c): what does not fit makes another text
+    int fields = sscanf(text, STATE_FORMAT, &format, read.engine, read.epoch, durability, stopped,
+                        &read.forgotten, log);
     int number = fields == 7 ? find_durability(durability) : -1;
     if (number < 0)
         return STORE_CORRUPT;
-    state->durability = (enum store_durability)number;
-    state->clean = strcmp(stopped, "cleanly") == 0;
-    state->begun = strcmp(log, "begun") == 0;
+    read.durability = (enum store_durability)number;
+    read.clean = strcmp(stopped, "cleanly") == 0;
+    read.begun = strcmp(log, "begun") == 0;
+    write_state(again, &read);
+    if (strcmp(again, text) != 0)
+        return STORE_CORRUPT;
+    *state = read;
     return 0;
 }
 
@@ -182,18 +243,13 @@ static int check_format(const char *path, const char *text, struct store_error *
     return 0;
 }
 
-static int read_state(struct directory *directory, struct directory_state *state,
-                      struct store_error *error)
+/* The text of `state`, with a zero behind it. STORE_NOT_FOUND where there is none. */
+static int read_text(const struct directory *directory, char text[MAX_STATE + 1],
+                     struct store_error *error)
 {
-    char text[MAX_STATE + 1];
     int fd = openat(directory->fd, "state", O_RDONLY | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT) {
-        if (!directory_has(directory, ""))
-            return 0;
-        return store_fail(error, STORE_INVALID,
-                          "%s holds files but no cubby data: give an empty directory with --data",
-                          directory->path);
-    }
+    if (fd < 0 && errno == ENOENT)
+        return STORE_NOT_FOUND;
     ssize_t size = fd >= 0 ? read(fd, text, MAX_STATE) : -1;
     int reason = errno;
     if (fd >= 0)
@@ -202,8 +258,25 @@ static int read_state(struct directory *directory, struct directory_state *state
         return store_fail(error, STORE_IO, "cannot read %s/state: %s", directory->path,
                           strerror(reason));
     text[size] = '\0';
-    int rc = check_format(directory->path, text, error);
-    if (rc == 0 && parse_state(text, (size_t)size, state) != 0)
+    if ((size_t)size != strlen(text))
+        text[0] = '\0';
+    return 0;
+}
+
+static int read_state(struct directory *directory, struct directory_state *state,
+                      struct store_error *error)
+{
+    char text[MAX_STATE + 1];
+    int rc = read_text(directory, text, error);
+    if (rc == STORE_NOT_FOUND && !directory_has(directory, ""))
+        return 0;
+    if (rc == STORE_NOT_FOUND)
+        return store_fail(error, STORE_INVALID,
+                          "%s holds files but no cubby data: give an empty directory with --data",
+                          directory->path);
+    if (rc == 0)
+        rc = check_format(directory->path, text, error);
+    if (rc == 0 && parse_state(text, state) != 0)
         rc = store_fail(error, STORE_CORRUPT, "%s/state is damaged at offset 0", directory->path);
     return rc;
 }
@@ -248,6 +321,79 @@ err_after_alloc:
     return rc;
 }
 
+/* Whether there is anything that a data directory keeps besides its state. */
+static bool has_content(const struct directory *directory)
+{
+    static const char *const kinds[] = {LOG_FILE_PREFIX, CHECKPOINT_FILE_PREFIX, "lmdb", "rocksdb"};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (directory_has(directory, kinds[i]))
+            return true;
+    return false;
+}
+
+/* The state, if it is good; what keeps a start from it is damage to who wants the rest. */
+static int inspect_state(struct directory *directory, struct directory_state *state,
+                         struct store_error *damage, struct store_error *error)
+{
+    char text[MAX_STATE + 1];
+    int rc = read_text(directory, text, error);
+    if (rc == 0 && parse_state(text, state) == 0)
+        return 0;
+    if (rc != 0 && rc != STORE_NOT_FOUND)
+        return rc;
+    if (!has_content(directory))
+        return store_fail(error, STORE_INVALID, "%s holds no cubby data", directory->path);
+    const char *what = rc == 0 ? "is damaged at offset 0" : "is missing";
+    (void)store_fail(damage, STORE_CORRUPT, "%s/state %s", directory->path, what);
+    return 0;
+}
+
+int directory_open_to_read(struct directory **result, const char *path,
+                           struct directory_state *state, struct store_error *damage,
+                           struct store_error *error)
+{
+    struct directory *directory = calloc(1, sizeof *directory);
+    int rc = 0;
+    *state = (struct directory_state){0};
+    *damage = (struct store_error){0};
+    if (directory == NULL || (directory->path = strdup(path)) == NULL) {
+        free(directory);
+        return store_fail(error, STORE_NO_MEMORY, "out of memory");
+    }
+    directory->lock_fd = -1;
+    directory->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory->fd < 0)
+        rc = store_fail(error, STORE_IO, "cannot open %s: %s", path, strerror(errno));
+    if (rc == 0)
+        rc = lock_to_read(directory, error);
+    if (rc == 0)
+        rc = inspect_state(directory, state, damage, error);
+    if (rc != 0)
+        directory_close(&directory);
+    else
+        *result = directory;
+    return rc;
+}
+
+int directory_file(const struct directory *directory)
+{
+    return directory->fd;
+}
+
+bool directory_may_have_lost(const struct directory_state *state)
+{
+    return state->epoch[0] != '\0' && !state->clean && state->durability != STORE_ALWAYS;
+}
+
+int directory_check_log(const struct directory *directory, const struct directory_state *state,
+                        struct store_error *error)
+{
+    if (!state->begun || directory_has(directory, LOG_FILE_PREFIX))
+        return 0;
+    return store_fail(error, STORE_CORRUPT, "%s has no log: its files are missing",
+                      directory->path);
+}
+
 static int replace_state(int directory_fd, const char *text, size_t size)
 {
     int fd = openat(directory_fd, "state.tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -266,15 +412,8 @@ int directory_save(struct directory *directory, const struct directory_state *st
                    struct store_error *error)
 {
     char text[MAX_STATE];
-    int size = snprintf(text, sizeof text,
-                        "cubby data directory, format %d\nengine %s\nepoch %s\ndurability %s\n"
-                        "stopped %s\nforgotten %" PRIu64 "\nlog %s\n",
-                        DIRECTORY_FORMAT, state->engine, state->epoch,
-                        durability_names[state->durability], state->clean ? "cleanly" : "not-yet",
-                        state->forgotten, state->begun ? "begun" : "empty");
-    size += snprintf(text + size, sizeof text - (size_t)size, "check %08x\n",
-                     checksum(text, (size_t)size));
-    if (replace_state(directory->fd, text, (size_t)size) == 0)
+    size_t size = write_state(text, state);
+    if (replace_state(directory->fd, text, size) == 0)
         return 0;
     return store_fail(error, errno == ENOSPC || errno == EDQUOT ? STORE_FULL : STORE_IO,
                       "cannot write %s/state: %s", directory->path, strerror(errno));
@@ -284,8 +423,10 @@ void directory_close(struct directory **directory)
 {
     if (*directory == NULL)
         return;
-    close((*directory)->lock_fd);
-    close((*directory)->fd);
+    if ((*directory)->lock_fd >= 0)
+        close((*directory)->lock_fd);
+    if ((*directory)->fd >= 0)
+        close((*directory)->fd);
     free((*directory)->path);
     free(*directory);
     *directory = NULL;

@@ -33,12 +33,37 @@ struct directory;
 int directory_open(struct directory **directory, const char *path, struct directory_state *state,
                    struct store_error *error);
 
+/*
+ * Opens it to read it only: nothing is made and nothing changed. Any number of readers may share
+ * the lock, but not with who has the directory open. Where there is data but no good `state`,
+ * `damage` says so (STORE_CORRUPT; else its code is STORE_OK), and the state is that of a new one.
+ * Errors as above; STORE_INVALID also where there is no data.
+ */
+int directory_open_to_read(struct directory **directory, const char *path,
+                           struct directory_state *state, struct store_error *damage,
+                           struct store_error *error);
+
+/* Its descriptor, for openat; lives as long as it. */
+int directory_file(const struct directory *directory);
+
+/* Whether the last run may have lost its newest writes: it was not to sync them, and was ended. */
+bool directory_may_have_lost(const struct directory_state *state);
+
+/* STORE_CORRUPT where the log's files are gone. */
+int directory_check_log(const struct directory *directory, const struct directory_state *state,
+                        struct store_error *error);
+
 /* Replaces the state, durably. */
 int directory_save(struct directory *directory, const struct directory_state *state,
                    struct store_error *error);
 
 /* Whether it has a file whose name begins so. */
 bool directory_has(const struct directory *directory, const char *prefix);
+
+/* Calls for the name of each file; a result other than 0 ends that with it. Else STORE_IO. */
+int directory_each(const struct directory *directory,
+                   int (*each)(void *context, const char *name, struct store_error *error),
+                   void *context, struct store_error *error);
 
 /* Unlocks. */
 void directory_close(struct directory **directory);

@@ -59,6 +59,12 @@ struct engine_options {
     uint64_t memory_limit; /* bytes that caches and buffers may take together; 0: as usual. Where
                               the state is in memory: what it is meant to take at most */
 
+    /*
+     * Change nothing on disk, and need no permission to: no put, delete, snapshot, commit or
+     * checkpoint follows. STORE_NOT_FOUND by an engine that has no files yet and needs them.
+     */
+    bool read_only;
+
     /* Called now and then while `open` reads: bytes so far, and in all. May be NULL. */
     void (*progress)(void *context, uint64_t done, uint64_t total);
 

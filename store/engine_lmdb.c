@@ -65,6 +65,7 @@ enum { RECORD_VERSION = 1 };
 struct lmdb_engine {
     struct engine engine;
     char directory[MAX_PATH];
+    bool read_only;
     MDB_env *env;
     MDB_dbi tables[ENGINE_TABLES];
     MDB_dbi longer;
@@ -821,17 +822,40 @@ static uint64_t lmdb_memory(struct engine *engine)
 
 /* Opening and closing. */
 
+/* All databases are made in one transaction: where there is one, none may be missing. */
 static int open_databases(struct lmdb_engine *lmdb)
 {
     char name[8];
-    int result = mdb_dbi_open(lmdb->txn, "mark", MDB_CREATE, &lmdb->marks);
+    MDB_dbi all;
+    MDB_stat stat = {0};
+    int result = mdb_dbi_open(lmdb->txn, NULL, 0, &all);
     if (result == 0)
-        result = mdb_dbi_open(lmdb->txn, "long", MDB_CREATE, &lmdb->longer);
+        result = mdb_stat(lmdb->txn, all, &stat);
+    unsigned flags = lmdb->read_only || stat.ms_entries > 0 ? 0 : MDB_CREATE;
+    if (result == 0)
+        result = mdb_dbi_open(lmdb->txn, "mark", flags, &lmdb->marks);
+    if (result == 0)
+        result = mdb_dbi_open(lmdb->txn, "long", flags, &lmdb->longer);
     for (unsigned i = 0; result == 0 && i < ENGINE_TABLES; i++) {
         snprintf(name, sizeof name, "%u", i);
-        result = mdb_dbi_open(lmdb->txn, name, MDB_CREATE, &lmdb->tables[i]);
+        result = mdb_dbi_open(lmdb->txn, name, flags, &lmdb->tables[i]);
     }
-    return result;
+    return result == MDB_NOTFOUND && stat.ms_entries > 0 ? MDB_CORRUPTED : result;
+}
+
+/* Without a mark nothing was ever committed. */
+static int check_unmarked(struct lmdb_engine *lmdb, struct store_error *error)
+{
+    MDB_stat stat = {0};
+    for (unsigned i = 0; i < ENGINE_TABLES; i++) {
+        int result = mdb_stat(lmdb->txn, lmdb->tables[i], &stat);
+        if (result != 0)
+            return fail(lmdb, "read", result, error);
+        if (stat.ms_entries > 0)
+            return (int)store_fail(error, STORE_CORRUPT, "%s/data.mdb: its mark is missing",
+                                   lmdb->directory);
+    }
+    return STORE_OK;
 }
 
 static int read_mark(struct lmdb_engine *lmdb, struct store_error *error)
@@ -841,7 +865,7 @@ static int read_mark(struct lmdb_engine *lmdb, struct store_error *error)
     MDB_val value;
     int result = mdb_get(lmdb->txn, lmdb->marks, &key, &value);
     if (result == MDB_NOTFOUND)
-        return STORE_OK; /* nothing was ever committed */
+        return check_unmarked(lmdb, error);
     if (result != 0)
         return fail(lmdb, "read the mark of", result, error);
     memset(&record, 0, sizeof record);
@@ -859,9 +883,10 @@ static int read_mark(struct lmdb_engine *lmdb, struct store_error *error)
     return STORE_OK;
 }
 
-/* As large a map as the system has addresses for. */
+/* As large a map as the system has addresses for. Who only reads needs no table of readers. */
 static int open_env(struct lmdb_engine *lmdb)
 {
+    unsigned flags = MDB_NOTLS | MDB_NORDAHEAD | (lmdb->read_only ? MDB_RDONLY | MDB_NOLOCK : 0);
     int result = ENOMEM;
     lmdb->map_size = FIRST_MAP * 2;
     while (result == ENOMEM && lmdb->map_size > SMALLEST_MAP) {
@@ -874,7 +899,7 @@ static int open_env(struct lmdb_engine *lmdb)
         if (result == 0)
             result = mdb_env_set_maxreaders(lmdb->env, MAX_SNAPSHOTS);
         if (result == 0)
-            result = mdb_env_open(lmdb->env, lmdb->directory, MDB_NOTLS | MDB_NORDAHEAD, 0600);
+            result = mdb_env_open(lmdb->env, lmdb->directory, flags, 0600);
         if (result != 0 && lmdb->env != NULL) {
             mdb_env_close(lmdb->env);
             lmdb->env = NULL;
@@ -900,7 +925,7 @@ static int open_directory(struct lmdb_engine *lmdb, const char *directory,
     int size = snprintf(lmdb->directory, sizeof lmdb->directory, "%s/lmdb", directory);
     if (size < 0 || size >= (int)sizeof lmdb->directory)
         return (int)store_fail(error, STORE_INVALID, "the path of the data directory is too long");
-    if (mkdir(lmdb->directory, 0700) == 0 || errno == EEXIST)
+    if (lmdb->read_only || mkdir(lmdb->directory, 0700) == 0 || errno == EEXIST)
         return STORE_OK;
     return (int)store_fail(error, errno == ENOSPC ? STORE_FULL : STORE_IO, "cannot make %s: %s",
                            lmdb->directory, strerror(errno));
@@ -916,18 +941,26 @@ static int sync_path(const char *path, int flags)
     return result;
 }
 
+/* A file that has no more than the two pages that it begins with was never committed to. */
+static bool is_begun(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && status.st_size > 2 * sysconf(_SC_PAGESIZE);
+}
+
 /*
  * LMDB writes the two pages that a file begins with, and makes its name, without a sync; it takes
  * a file whose first pages a power failure tore for damaged. So they are made durable alone, and
- * a file that is no longer than they are is made anew: nothing was ever committed to it.
+ * a file that is no longer than they are is made anew.
  */
 static int make_file(struct lmdb_engine *lmdb)
 {
     char path[sizeof lmdb->directory + sizeof "/data.mdb"];
-    struct stat status;
     snprintf(path, sizeof path, "%s/data.mdb", lmdb->directory);
-    if (stat(path, &status) == 0 && status.st_size > 2 * sysconf(_SC_PAGESIZE))
+    if (is_begun(path))
         return 0;
+    if (lmdb->read_only)
+        return MDB_NOTFOUND;
     if (unlink(path) != 0 && errno != ENOENT)
         return errno;
     int result = open_env(lmdb);
@@ -942,11 +975,12 @@ static int make_file(struct lmdb_engine *lmdb)
 /* The databases themselves are made durable before anything is written into them. */
 static int start(struct lmdb_engine *lmdb, struct store_error *error)
 {
+    unsigned flags = lmdb->read_only ? MDB_RDONLY : 0;
     int result = make_file(lmdb);
     if (result == 0)
         result = open_env(lmdb);
     if (result == 0)
-        result = mdb_txn_begin(lmdb->env, NULL, 0, &lmdb->txn);
+        result = mdb_txn_begin(lmdb->env, NULL, flags, &lmdb->txn);
     if (result == 0)
         result = open_databases(lmdb);
     if (result == 0) {
@@ -954,7 +988,7 @@ static int start(struct lmdb_engine *lmdb, struct store_error *error)
         lmdb->txn = NULL;
     }
     if (result == 0)
-        result = mdb_txn_begin(lmdb->env, NULL, 0, &lmdb->txn);
+        result = mdb_txn_begin(lmdb->env, NULL, flags, &lmdb->txn);
     return result == 0 ? read_mark(lmdb, error) : fail(lmdb, "open", result, error);
 }
 
@@ -967,6 +1001,7 @@ static int lmdb_open(struct engine **engine, const struct engine_options *option
     if (lmdb == NULL)
         return (int)store_fail(error, STORE_NO_MEMORY, "no memory for the engine");
     lmdb->engine.methods = &engine_lmdb;
+    lmdb->read_only = options->read_only;
     int code = open_directory(lmdb, options->directory, error);
     if (code == 0)
         code = start(lmdb, error);
