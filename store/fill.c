@@ -91,6 +91,18 @@ int store_fill_put(struct store_fill *fill, unsigned table, struct slice key, st
     return fill->uncommitted >= COMMIT_BYTES ? commit(fill, error) : 0;
 }
 
+int store_fill_delete(struct store_fill *fill, unsigned table, struct slice key,
+                      struct store_error *error)
+{
+    if (table >= ENGINE_TABLES)
+        return (int)store_fail(error, STORE_INVALID, "there is no table %u", table);
+    int rc = fill->engine->methods->delete (fill->engine, table, key);
+    if (rc != 0 && rc != STORE_NOT_FOUND)
+        return fail_engine(fill, rc, error);
+    fill->uncommitted += key.size;
+    return fill->uncommitted >= COMMIT_BYTES ? commit(fill, error) : 0;
+}
+
 /* The state of a run that ended cleanly, with all history before it forgotten. */
 static int save_state(struct store_fill *fill, uint64_t seq, struct store_error *error)
 {

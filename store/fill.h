@@ -28,6 +28,10 @@ int store_fill_begin(struct store_fill **fill, const struct store_options *optio
 int store_fill_put(struct store_fill *fill, unsigned table, struct slice key, struct slice value,
                    struct store_error *error);
 
+/* Takes an entry out again; nothing to do where it is absent. */
+int store_fill_delete(struct store_fill *fill, unsigned table, struct slice key,
+                      struct store_error *error);
+
 /*
  * Makes everything durable. `seq` and `time_ms` are the newest of what was filled in: the store
  * goes on behind them, and its history begins there. Closes in every case.

@@ -116,6 +116,20 @@ static uint64_t index_time(struct slice index)
     return time_ms;
 }
 
+struct slice keys_expiry_key(uint8_t *buffer, uint64_t expires_at_ms, struct slice key)
+{
+    return index_key(buffer, expires_at_ms, key);
+}
+
+int keys_read_expiry_key(struct slice index, uint64_t *expires_at_ms, struct slice *key)
+{
+    if (index.size <= EXPIRY_SIZE || index.size > EXPIRY_SIZE + KEYS_MAX_KEY)
+        return STORE_CORRUPT;
+    *expires_at_ms = index_time(index);
+    *key = slice_of(index.data + EXPIRY_SIZE, index.size - EXPIRY_SIZE);
+    return 0;
+}
+
 static int index_add(struct keys *keys, uint64_t expires_at_ms, struct slice key)
 {
     uint8_t buffer[EXPIRY_SIZE + KEYS_MAX_KEY];

@@ -13,6 +13,7 @@
 
 enum {
     KEYS_MAX_KEY = 1024,
+    KEYS_MAX_EXPIRY_KEY = 8 + KEYS_MAX_KEY,
     KEYS_MAX_EXPIRED = 1000, /* changes of one expiry transaction */
 };
 
@@ -72,6 +73,13 @@ int keys_next(struct keys_walk *walk, struct slice *key, struct keys_entry *entr
 
 /* The entry in the stored bytes of a change (store_history_change.value). STORE_CORRUPT. */
 int keys_decode(struct slice stored, struct keys_entry *entry);
+
+/*
+ * What the index by time has for a key that expires, written to a buffer of KEYS_MAX_EXPIRY_KEY
+ * bytes; and what such an entry says: STORE_CORRUPT where it is none.
+ */
+struct slice keys_expiry_key(uint8_t *buffer, uint64_t expires_at_ms, struct slice key);
+int keys_read_expiry_key(struct slice index, uint64_t *expires_at_ms, struct slice *key);
 
 /*
  * The keys that begin with the prefix (KEYS_MAX_KEY bytes at most). `buffer` is to hold as many

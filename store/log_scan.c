@@ -508,8 +508,8 @@ int log_scan_meets_at_end(const struct log_scan *scan, uint64_t applied)
     if (scan->position >= applied)
         return 0;
     char name[SEGMENT_NAME_SIZE] = "the log";
-    if (scan->at < scan->file_count)
-        segment_name(scan->files[scan->at].id, name);
+    if (scan->file_count > 0)
+        segment_name(scan->files[scan->at < scan->file_count ? scan->at : 0].id, name);
     return (int)store_fail(scan->error, STORE_CORRUPT,
                            "%s is damaged at offset %" PRIu64 ": group %" PRIu64
                            " of the log is not whole, but the state has group %" PRIu64,

@@ -139,10 +139,7 @@ static int open_directory(struct store *store, const struct store_options *optio
     if (options->directory == NULL)
         return 0;
     int rc = directory_open(&store->directory, options->directory, state, error);
-    if (rc == 0 && state->begun && !directory_has(store->directory, LOG_FILE_PREFIX))
-        rc = store_fail(error, STORE_CORRUPT, "%s has no log: its files are missing",
-                        options->directory);
-    return rc;
+    return rc == 0 ? directory_check_log(store->directory, state, error) : rc;
 }
 
 /*
@@ -187,12 +184,6 @@ static int open_engine(struct store *store, const struct store_options *options,
     return 0;
 }
 
-/* A run that syncs before each reply, or that ended cleanly, has lost nothing. */
-static bool may_have_lost(const struct directory_state *state)
-{
-    return state->epoch[0] != '\0' && !state->clean && state->durability != STORE_ALWAYS;
-}
-
 /* Files of the log are about to go, all of them: from here on they are not missed. */
 static int begin_log_again(void *context, struct store_error *error)
 {
@@ -209,7 +200,7 @@ static int settle_epoch(struct store *store, enum store_durability durability,
 {
     struct directory_state *state = &store->state;
     bool fresh = state->epoch[0] == '\0';
-    bool lost = may_have_lost(state);
+    bool lost = directory_may_have_lost(state);
     int rc = fresh || lost ? directory_new_epoch(state->epoch, error) : 0;
     if (rc != 0)
         return rc;
@@ -233,7 +224,7 @@ static int open_log(struct store *store, const struct store_options *options,
         .durability = durabilities[options->durability],
         .segment_size = options->segment_size,
         .applied = store->mark.position,
-        .lossy = may_have_lost(&store->state) || !store->state.begun,
+        .lossy = directory_may_have_lost(&store->state) || !store->state.begun,
         .begin_again = begin_log_again,
     };
     struct opening opening = {.store = store, .options = options};
@@ -264,14 +255,16 @@ static void destroy(struct store *store)
 }
 
 /* Whatever is damaged, the same can be done about it. */
-static void add_advice(struct store_error *error)
+static void add_advice(const char *directory, struct store_error *error)
 {
     char what[sizeof error->message];
     if (error == NULL || error->code != STORE_CORRUPT)
         return;
     snprintf(what, sizeof what, "%s", error->message);
-    (void)store_fail(error, STORE_CORRUPT, "%.400s; restore the data directory from a backup",
-                     what);
+    (void)store_fail(error, STORE_CORRUPT,
+                     "%.300s; 'cubbyd --check %.100s' says more; restore a backup, or save what is "
+                     "whole with --salvage",
+                     what, directory);
 }
 
 int store_open(struct store **result, const struct store_options *options,
@@ -311,7 +304,7 @@ int store_open(struct store **result, const struct store_options *options,
 err_after_log:
     (void)log_close(&store->log);
 err_after_alloc:
-    add_advice(error);
+    add_advice(options->directory, error);
     destroy(store);
     return rc;
 }

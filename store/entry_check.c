@@ -1,0 +1,93 @@
+#include "store/entry_check.h"
+
+#include <stdio.h>
+
+#include "store/inspect.h"
+#include "store/keys.h"
+
+enum { SHOWN_KEY = 64 }; /* bytes of a key in a sentence */
+
+bool entry_check_order(struct entry_check *check, unsigned table, struct slice key)
+{
+    struct slice before = slice_of(check->key, check->size);
+    bool later = !check->any || table > check->table ||
+                 (table == check->table && slice_compare(key, before) > 0);
+    if (!later || key.size > sizeof check->key)
+        return false;
+    check->any = true;
+    check->table = table;
+    check->size = key.size;
+    if (key.size > 0)
+        memcpy(check->key, key.data, key.size);
+    return true;
+}
+
+/* What is printable of the key as it is, the rest in hex. */
+static void show_key(struct slice key, char text[4 * SHOWN_KEY + 4])
+{
+    char *at = text;
+    for (size_t i = 0; i < key.size && i < SHOWN_KEY; i++) {
+        bool plain = key.data[i] > ' ' && key.data[i] < 0x7f && key.data[i] != '\\';
+        at += sprintf(at, plain ? "%c" : "\\x%02x", key.data[i]);
+    }
+    strcpy(at, key.size > SHOWN_KEY ? "..." : "");
+}
+
+static bool fail(const struct engine *engine, unsigned table, struct slice key, const char *what,
+                 char *sentence)
+{
+    char text[4 * SHOWN_KEY + 4];
+    show_key(key, text);
+    snprintf(sentence, STORE_MAX_ERROR_MESSAGE, "%s is damaged: in table %s, %s: %s",
+             engine->methods->name, store_table_name(table), text, what);
+    return false;
+}
+
+static bool check_key(struct engine *engine, uint64_t seq, struct slice key, struct slice value,
+                      char *sentence)
+{
+    uint8_t buffer[KEYS_MAX_EXPIRY_KEY];
+    struct keys_entry entry;
+    struct slice found;
+    if (key.size == 0 || key.size > KEYS_MAX_KEY)
+        return fail(engine, STORE_KEYS, key, "not the size of a key", sentence);
+    if (keys_decode(value, &entry) != 0)
+        return fail(engine, STORE_KEYS, key, "what is stored is no entry", sentence);
+    if (entry.version == 0 || entry.version > seq)
+        return fail(engine, STORE_KEYS, key, "its version is newer than the state", sentence);
+    if (entry.expires_at_ms == 0)
+        return true;
+    struct slice index = keys_expiry_key(buffer, entry.expires_at_ms, key);
+    if (engine->methods->get(engine, STORE_EXPIRY, index, &found) == 0)
+        return true;
+    return fail(engine, STORE_KEYS, key, "the index of expiries lacks it", sentence);
+}
+
+static bool check_expiry(struct engine *engine, struct slice index, struct slice value,
+                         char *sentence)
+{
+    struct keys_entry entry;
+    struct slice key;
+    struct slice stored;
+    uint64_t expires_at_ms;
+    if (keys_read_expiry_key(index, &expires_at_ms, &key) != 0 || value.size != 0)
+        return fail(engine, STORE_EXPIRY, index, "no entry of the index of expiries", sentence);
+    if (engine->methods->get(engine, STORE_KEYS, key, &stored) == 0 &&
+        keys_decode(stored, &entry) == 0 && entry.expires_at_ms == expires_at_ms)
+        return true;
+    return fail(engine, STORE_EXPIRY, index, "no key expires then", sentence);
+}
+
+bool entry_check_form(struct engine *engine, uint64_t seq, unsigned table, struct slice key,
+                      struct slice value, char *sentence)
+{
+    if (table == STORE_KEYS)
+        return check_key(engine, seq, key, value, sentence);
+    if (table == STORE_EXPIRY)
+        return check_expiry(engine, key, value, sentence);
+    if (store_table_name(table) != NULL)
+        return true;
+    snprintf(sentence, STORE_MAX_ERROR_MESSAGE, "%s is damaged: there is no table %u",
+             engine->methods->name, table);
+    return false;
+}

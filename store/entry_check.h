@@ -1,0 +1,28 @@
+/*
+ * Whether entries of a state can be what the store wrote: for an engine whose files have no
+ * checksums, and for what checksums do not see.
+ */
+#ifndef STORE_ENTRY_CHECK_H
+#define STORE_ENTRY_CHECK_H
+
+#include "store/engine.h"
+
+/* Remembers the entry before. Begins as all zeros. */
+struct entry_check {
+    bool any;
+    unsigned table;
+    size_t size;
+    uint8_t key[ENGINE_MAX_KEY];
+};
+
+/* Whether the entry is within its limits and comes behind the one before, by table and key. */
+bool entry_check_order(struct entry_check *check, unsigned table, struct slice key);
+
+/*
+ * Whether the entry is one that keys.c would have written, no newer than `seq`, and the key and its
+ * expiry in the engine agree. If not, a sentence says what is wrong (STORE_MAX_ERROR_MESSAGE).
+ */
+bool entry_check_form(struct engine *engine, uint64_t seq, unsigned table, struct slice key,
+                      struct slice value, char *sentence);
+
+#endif

@@ -1,0 +1,93 @@
+/*
+ * Looking at a data directory that nobody serves: what it holds, and what of it is damaged. Nothing
+ * on disk is changed. The files are read by the same code as at a start, so that both come to the
+ * same verdict.
+ *
+ *     store_inspect("/var/lib/cubby", NULL, NULL, &report, &error);
+ *     … report->damages …
+ *     store_report_free(&report);
+ */
+#ifndef STORE_INSPECT_H
+#define STORE_INSPECT_H
+
+#include "store/directory.h"
+#include "store/engine.h"
+
+enum { REPORT_MAX_DAMAGES = 64 }; /* sentences that are kept; further ones are counted */
+
+/* A checkpoint's file, newest first. */
+struct report_checkpoint {
+    uint64_t position; /* in its name */
+    uint64_t seq;      /* 0 where its header is not good */
+    uint64_t size;
+    bool good;
+};
+
+/* A file of the log, oldest first. */
+struct report_segment {
+    uint64_t id;
+    uint64_t size;
+    uint64_t first; /* of its whole groups, by number; 0: it has none */
+    uint64_t last;
+    uint64_t first_seq; /* 0: none has one */
+    uint64_t last_seq;
+};
+
+struct store_report {
+    struct directory_state state; /* all zeros where damaged; the engine's name is right even so */
+    struct report_checkpoint *checkpoints;
+    size_t checkpoint_count;
+    struct report_segment *segments;
+    size_t segment_count;
+
+    /* What the engine has on disk, and how many bytes that is. All zeros where nothing is good. */
+    struct engine_mark base;
+    uint64_t base_bytes;
+    bool has_base;
+
+    /*
+     * What that and the log add up to: the longest prefix of history that is whole. `oldest`: the
+     * first seq of which the log has the changes.
+     */
+    struct engine_mark end;
+    uint64_t oldest;
+    uint64_t entries[ENGINE_TABLES];
+
+    /*
+     * Behind the last whole group: bytes that are not zeros, which a start clears, in the segment
+     * of this id from this offset on. `torn`: some of them are of a group that was being written,
+     * else they may be left of an earlier use of the file.
+     */
+    uint64_t loose_bytes;
+    uint64_t loose_segment;
+    uint64_t loose_offset;
+    bool torn;
+
+    /* Groups of the log that look whole, but what is before them is missing. */
+    uint64_t untaken_groups;
+    uint64_t untaken_bytes;
+
+    bool new_epoch; /* the next start will have one: the last run may have lost its newest writes */
+    bool starts;    /* a start would make do with what is whole, without losing anything */
+    struct store_error *damages; /* STORE_CORRUPT each, one sentence with file and offset */
+    size_t damage_count;         /* of sentences, */
+    size_t damages_in_all;       /* and with those that were not kept */
+};
+
+/* The name of a table, for a person; NULL where the store has no such table. */
+const char *store_table_name(unsigned table);
+
+/*
+ * Reads all of the directory. `progress` is as of store_options; it may be NULL. Damage is no error
+ * but in the report; an error is what keeps the directory from being read: STORE_LOCKED,
+ * STORE_INVALID (no data directory, another version), STORE_IO, STORE_NO_MEMORY.
+ */
+int store_inspect(const char *directory, store_progress_fn *progress, void *context,
+                  struct store_report **report, struct store_error *error);
+
+/* An empty one, NULL where memory is out; for salvage.c. */
+struct store_report *store_report_new(void);
+
+void store_report_free(struct store_report **report);
+
+#endif
