@@ -206,11 +206,28 @@ static int set_eviction(struct source *source, const char *value)
 }
 
 /* What is done once and not at every start does not belong into a file. */
-static int set_restore(struct source *source, const char *value)
+static int set_once(struct source *source, const char *name, char **field, const char *value)
 {
     if (source->place[0] != '\0')
-        return wrong(source, "restore goes on the command line only");
-    return copy(source, &source->config->restore, value);
+        return wrong(source, "%s goes on the command line only", name);
+    if (value[0] == '\0')
+        return wrong(source, "%s: the name is empty", name);
+    return copy(source, field, value);
+}
+
+static int set_restore(struct source *source, const char *value)
+{
+    return set_once(source, "restore", &source->config->restore, value);
+}
+
+static int set_check(struct source *source, const char *value)
+{
+    return set_once(source, "check", &source->config->check, value);
+}
+
+static int set_salvage(struct source *source, const char *value)
+{
+    return set_once(source, "salvage", &source->config->salvage, value);
 }
 
 static int set_verbose(struct source *source, const char *value)
@@ -406,9 +423,32 @@ static int default_data(struct source *source)
     return copy(source, &source->config->data, path);
 }
 
+static unsigned bit(enum option_number number)
+{
+    return 1u << number;
+}
+
+/* What is done instead of serving takes few other options. */
+static int complete_rescue(struct source *source)
+{
+    const struct config *config = source->config;
+    unsigned others = source->seen & ~(bit(OPTION_check) | bit(OPTION_verbose));
+    if (config->check != NULL && others != 0)
+        return wrong(source, "--check DIR goes with no other option than --verbose");
+    others = source->seen &
+             ~(bit(OPTION_salvage) | bit(OPTION_data) | bit(OPTION_engine) | bit(OPTION_verbose));
+    if (config->salvage != NULL && others != 0)
+        return wrong(source, "--salvage DIR goes with --data NEWDIR, --engine and --verbose only");
+    if (config->salvage != NULL && (!config->data_given || config->data == NULL))
+        return wrong(source, "--salvage DIR needs --data NEWDIR, a directory to make");
+    return 0;
+}
+
 static int complete(struct source *source)
 {
     struct config *config = source->config;
+    if (config->check != NULL || config->salvage != NULL)
+        return complete_rescue(source);
     if (default_endpoint(source, &config->listen, CONFIG_DEFAULT_LISTEN) != 0 ||
         default_endpoint(source, &config->publish, CONFIG_DEFAULT_PUBLISH) != 0 ||
         default_data(source) != 0)
@@ -468,6 +508,8 @@ void config_free(struct config *config)
     free(config->data);
     free(config->engine);
     free(config->restore);
+    free(config->check);
+    free(config->salvage);
     *config = (struct config){0};
 }
 

@@ -41,6 +41,8 @@ struct config {
     uint64_t memory_limit;          /* 0: none */
     bool verbose;
     char *restore;                /* a backup to make the data directory of; NULL: serve */
+    char *check;                  /* a data directory to check instead, */
+    char *salvage;                /* or one to save into `data` what is whole of it */
     char error[CONFIG_MAX_ERROR]; /* one line, where the usage was wrong */
 };
 

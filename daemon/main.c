@@ -11,6 +11,8 @@
 
 #include "daemon/config.h"
 #include "daemon/journal.h"
+#include "daemon/progress.h"
+#include "daemon/rescue.h"
 #include "daemon/restore.h"
 #include "daemon/server.h"
 
@@ -18,14 +20,7 @@ enum {
     EXIT_STOPPED = 0,
     EXIT_FAILED = 1,
     EXIT_USAGE = 2,
-    PROGRESS_MS = 1000, /* a start that takes longer says how far it is, that often */
     MAX_TEXT = 2 * 4096 + 64,
-};
-
-/* How far a start has come, for whoever is waiting for it. */
-struct progress {
-    const struct journal *journal;
-    uint64_t next_ms;
 };
 
 static uint64_t wall_ms(void)
@@ -33,32 +28,6 @@ static uint64_t wall_ms(void)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-static uint64_t monotonic_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-static void show_progress(void *context, const char *what, uint64_t done, uint64_t total)
-{
-    struct progress *progress = context;
-    if (monotonic_ms() < progress->next_ms)
-        return;
-    progress->next_ms = monotonic_ms() + PROGRESS_MS;
-    journal_say(progress->journal, JOURNAL_NOTICE, "reading the %s: %" PRIu64 " of %" PRIu64 " MiB",
-                what, done >> 20, total >> 20);
-    sd_notifyf(0,
-               "STATUS=reading the %s: %" PRIu64 " of %" PRIu64 " MiB\n"
-               "EXTEND_TIMEOUT_USEC=30000000",
-               what, done >> 20, total >> 20);
-}
-
-static void show_warning(void *context, const char *line)
-{
-    journal_say(((struct progress *)context)->journal, JOURNAL_WARNING, "%s", line);
 }
 
 /* How long a start took: always where somebody may have waited for it. */
@@ -74,7 +43,7 @@ static int open_store(struct store **store, const struct config *config,
                       const struct journal *journal)
 {
     struct store_error error = {.message = "unknown"};
-    struct progress progress = {.journal = journal, .next_ms = monotonic_ms() + PROGRESS_MS};
+    struct progress progress;
     struct store_options options = {
         .directory = config->data,
         .engine = config->engine,
@@ -83,16 +52,16 @@ static int open_store(struct store **store, const struct config *config,
         .checkpoint_size = config->checkpoint_size,
         .memory_limit = config->memory_limit,
         .wall_ms = wall_ms(),
-        .progress = show_progress,
-        .warn = show_warning,
+        .progress = progress_show,
+        .warn = progress_warn,
         .context = &progress,
     };
-    uint64_t begin_ms = monotonic_ms();
+    progress_begin(&progress, journal);
     if (store_open(store, &options, &error) != 0) {
         journal_say(journal, JOURNAL_ERROR, "%s", error.message);
         return -1;
     }
-    say_replayed(journal, *store, monotonic_ms() - begin_ms);
+    say_replayed(journal, *store, progress_took_ms(&progress));
     return 0;
 }
 
@@ -149,7 +118,7 @@ static int serve(const struct config *config, struct store *store, const struct 
     return rc;
 }
 
-static int run(const struct config *config, const struct journal *journal)
+static int run_server(const struct config *config, const struct journal *journal)
 {
     struct store *store;
     int signal_fd = open_signals();
@@ -186,6 +155,16 @@ static int run_restore(const struct config *config, const struct journal *journa
     return EXIT_STOPPED;
 }
 
+/* Serves, or does what was asked for instead. */
+static int run(const struct config *config, const struct journal *journal)
+{
+    if (config->check != NULL)
+        return rescue_check(config->check, journal);
+    if (config->salvage != NULL)
+        return rescue_salvage(config->salvage, config->data, config->engine, journal);
+    return config->restore != NULL ? run_restore(config, journal) : run_server(config, journal);
+}
+
 int main(int argc, char **argv)
 {
     struct config config;
@@ -205,7 +184,7 @@ int main(int argc, char **argv)
         break;
     case CONFIG_RUN:
         journal.verbose = config.verbose;
-        status = config.restore != NULL ? run_restore(&config, &journal) : run(&config, &journal);
+        status = run(&config, &journal);
         break;
     }
     config_free(&config);

@@ -66,7 +66,8 @@ class WrongUsage(unittest.TestCase):
 class Information(unittest.TestCase):
     OPTIONS = ("config", "listen", "publish", "data", "engine", "durability", "sync-interval",
                "log-retain", "checkpoint-size", "checkpoint-interval", "memory-limit", "eviction",
-               "restore", "verbose", "version", "help")
+               "restore", "check", "salvage", "verbose", "version", "help")
+    COMMAND_LINE_ONLY = {"config", "restore", "check", "salvage", "version", "help"}
 
     def test_help_names_every_option(self):
         status, out, err = run("--help")
@@ -285,7 +286,7 @@ verbose = true
         with open(EXAMPLE, encoding="utf-8") as file:
             example = file.read()
         names = set(re.findall(r"(?m)^#?([a-z-]+) = ", example))
-        self.assertEqual(names, set(Information.OPTIONS) - {"config", "restore", "version", "help"})
+        self.assertEqual(names, set(Information.OPTIONS) - Information.COMMAND_LINE_ONLY)
         given = re.sub(r"(?m)^#([a-z-]+ = )", r"\1", example)
         given = given.replace('durability = "always"', "durability = interval")
         daemon = self.start(given, "--listen", "tcp://127.0.0.1:*", "--publish",
