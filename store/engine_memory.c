@@ -10,11 +10,27 @@
  * or deletes it, and all but the first of these find the path made. It is good while its depth is
  * not 0; writes go through it, so it sees them all.
  */
+enum { HINT_MAX_KEY = 64 };
+
 struct finger {
     struct tree_path path;
     bool found;
     size_t key_size;
     uint8_t key[ENGINE_MAX_KEY];
+};
+
+/*
+ * What was prefetched last, in the order in which it will be looked for: the ways to the leaves,
+ * good while the tree has made as many moves as then. Long keys have none, and size 0.
+ */
+struct hints {
+    unsigned table;
+    unsigned next;
+    unsigned count;
+    uint64_t moves;
+    struct tree_path paths[TREE_MAX_PREFETCH];
+    uint8_t sizes[TREE_MAX_PREFETCH];
+    uint8_t keys[TREE_MAX_PREFETCH][HINT_MAX_KEY];
 };
 
 struct memory_engine {
@@ -24,6 +40,7 @@ struct memory_engine {
     struct space space;
     struct tree trees[ENGINE_TABLES];
     struct finger fingers[ENGINE_TABLES];
+    struct hints hints;
 };
 
 struct engine_snapshot {
@@ -174,12 +191,39 @@ static int memory_open(struct engine **engine, const struct engine_options *opti
     return STORE_OK;
 }
 
+/* The way to the key's leaf if it was prefetched, and is no longer needed then; else NULL. */
+static const struct tree_path *take_hint(struct hints *hints, unsigned table, uint64_t moves,
+                                         struct slice key)
+{
+    if (hints->table != table || hints->moves != moves || key.size == 0)
+        return NULL;
+    for (unsigned i = hints->next; i < hints->count; i++) {
+        if (slice_equal(key, slice_of(hints->keys[i], hints->sizes[i]))) {
+            hints->next = i + 1;
+            return &hints->paths[i];
+        }
+    }
+    return NULL;
+}
+
+static bool find(struct memory_engine *memory, unsigned table, struct slice key,
+                 struct tree_path *path)
+{
+    const struct tree *tree = &memory->trees[table];
+    const struct tree_path *way = take_hint(&memory->hints, table, tree->moves, key);
+    if (way == NULL)
+        return tree_find(tree, key, path);
+    path->depth = way->depth;
+    memcpy(path->step, way->step, way->depth * sizeof(path->step[0]));
+    return tree_find_in_leaf(path, key);
+}
+
 static struct finger *point(struct memory_engine *memory, unsigned table, struct slice key)
 {
     struct finger *finger = &memory->fingers[table];
     if (finger->path.depth > 0 && slice_equal(key, slice_of(finger->key, finger->key_size)))
         return finger;
-    finger->found = tree_find(&memory->trees[table], key, &finger->path);
+    finger->found = find(memory, table, key, &finger->path);
     finger->key_size = key.size;
     memcpy(finger->key, key.data, key.size);
     return finger;
@@ -200,7 +244,21 @@ static int memory_get(struct engine *engine, unsigned table, struct slice key, s
 static void memory_prefetch(struct engine *engine, unsigned table, const struct slice *keys,
                             unsigned count)
 {
-    tree_prefetch(&memory_of(engine)->trees[table], keys, count);
+    struct memory_engine *memory = memory_of(engine);
+    const struct tree *tree = &memory->trees[table];
+    struct hints *hints = &memory->hints;
+    hints->count = 0;
+    if (tree->root == NULL || count == 0)
+        return;
+    tree_prefetch(tree, keys, count, hints->paths);
+    hints->table = table;
+    hints->moves = tree->moves;
+    hints->next = 0;
+    hints->count = count;
+    for (unsigned i = 0; i < count; i++) {
+        hints->sizes[i] = keys[i].size <= HINT_MAX_KEY ? (uint8_t)keys[i].size : 0;
+        memcpy(hints->keys[i], keys[i].data, hints->sizes[i]);
+    }
 }
 
 /* The finger's own copy of the key goes on: the given one may be in a page that is freed. */

@@ -1,5 +1,13 @@
 #include "store/memory_tree.h"
 
+bool tree_find_in_leaf(struct tree_path *path, struct slice key)
+{
+    bool found;
+    struct tree_step *leaf = tree_leaf(path);
+    leaf->index = page_find(leaf->page, key, &found);
+    return found;
+}
+
 bool tree_find(const struct tree *tree, struct slice key, struct tree_path *path)
 {
     struct page *page = tree->root;
@@ -11,33 +19,34 @@ bool tree_find(const struct tree *tree, struct slice key, struct tree_path *path
         path->step[path->depth++] = (struct tree_step){page, index};
         page = page_child(page, index).page;
     }
-    bool found;
-    unsigned index = page_find(page, key, &found);
-    path->step[path->depth++] = (struct tree_step){page, index};
-    return found;
+    path->step[path->depth++].page = page;
+    return tree_find_in_leaf(path, key);
 }
 
 /* All leaves are at the same depth. */
-void tree_prefetch(const struct tree *tree, const struct slice *keys, unsigned count)
+void tree_prefetch(const struct tree *tree, const struct slice *keys, unsigned count,
+                   struct tree_path *paths)
 {
-    const struct page *page[TREE_MAX_PREFETCH];
-    unsigned index[TREE_MAX_PREFETCH];
-    if (tree->root == NULL || count == 0)
-        return;
-    for (unsigned i = 0; i < count; i++)
+    struct page *page[TREE_MAX_PREFETCH] = {tree->root};
+    unsigned depth = 0;
+    for (unsigned i = 1; i < count; i++)
         page[i] = tree->root;
-    while (page[0]->inner) {
+    for (; page[0]->inner; depth++) {
         for (unsigned i = 0; i < count; i++) {
-            index[i] = page_find_child(page[i], keys[i]);
-            page_prefetch_child(page[i], index[i]);
+            unsigned index = page_find_child(page[i], keys[i]);
+            paths[i].step[depth] = (struct tree_step){page[i], index};
+            page_prefetch_child(page[i], index);
         }
         for (unsigned i = 0; i < count; i++) {
-            page[i] = page_child(page[i], index[i]).page;
+            page[i] = page_child(page[i], paths[i].step[depth].index).page;
             page_prefetch(page[i]);
         }
     }
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < count; i++) {
+        paths[i].step[depth].page = page[i];
+        paths[i].depth = depth + 1;
         page_prefetch_entry(page[i], keys[i]);
+    }
 }
 
 /* Goes down from the page to its first entry, or behind its last. */

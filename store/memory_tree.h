@@ -37,11 +37,14 @@ struct tree_path {
 bool tree_find(const struct tree *tree, struct slice key, struct tree_path *path);
 
 /*
- * A hint that these keys (TREE_MAX_PREFETCH at most) will be looked for next. They are followed
- * down level by level, all together, so that the processor waits for them all at once and not for
- * each in turn.
+ * These keys (1 to TREE_MAX_PREFETCH, in a tree that is not empty) will be looked for next. They
+ * are followed down level by level, all together, so that the processor waits for them all at once
+ * and not for each in turn. `paths`, one for each, lead to the leaves; while the tree's `moves` is
+ * what it was, tree_find_in_leaf completes such a path to what tree_find would find.
  */
-void tree_prefetch(const struct tree *tree, const struct slice *keys, unsigned count);
+void tree_prefetch(const struct tree *tree, const struct slice *keys, unsigned count,
+                   struct tree_path *paths);
+bool tree_find_in_leaf(struct tree_path *path, struct slice key);
 
 /* Goes behind the last entry. */
 void tree_find_end(const struct tree *tree, struct tree_path *path);
