@@ -30,6 +30,7 @@ struct messages {
 struct broadcast {
     void *socket;
     struct store *store;
+    struct store_history *history;
     struct counters *counters;
     unsigned change_subscriptions; /* different ones that may match a change's topic */
     unsigned queue_subscriptions;  /* or that of a queue */
@@ -70,7 +71,10 @@ struct broadcast *broadcast_new(void *socket, struct store *store, struct counte
     broadcast->store = store;
     broadcast->counters = counters;
     broadcast->gathered_seq = store_seq(store);
-    return broadcast;
+    if (store_history_open(store, &broadcast->history) == 0)
+        return broadcast;
+    free(broadcast);
+    return NULL;
 }
 
 void broadcast_free(struct broadcast **pointer)
@@ -78,6 +82,7 @@ void broadcast_free(struct broadcast **pointer)
     struct broadcast *broadcast = *pointer;
     if (broadcast == NULL)
         return;
+    store_history_close(&broadcast->history);
     buffer_free(&broadcast->bytes);
     buffer_free(&broadcast->head);
     buffer_free(&broadcast->scratch);
@@ -187,8 +192,8 @@ static void gather_changes(struct broadcast *broadcast)
     broadcast->gathered_seq = store_seq(store);
     if (broadcast->change_subscriptions == 0 || since == store_seq(store))
         return;
-    int rc = store_history_seek(store, since);
-    while (rc == 0 && (rc = store_history_next(store, &change)) == 0)
+    int rc = store_history_seek(broadcast->history, since);
+    while (rc == 0 && (rc = store_history_next(broadcast->history, &change)) == 0)
         if (!gather_change(broadcast, &change))
             break;
     if (rc != STORE_NOT_FOUND) /* subscribers will notice by `drops`, and catch up */

@@ -53,6 +53,10 @@ struct server {
     uint64_t sync_us;      /* likewise the next fsync of `interval` */
     bool unsynced;         /* something was committed since the last */
 
+    uint64_t request_us;        /* when a turn had requests last */
+    uint64_t history_us;        /* up to when the time for reading history has been counted, */
+    int64_t history_allowed_us; /* and what is left of it */
+
     uint64_t checkpoint_us; /* when the next one is due by time; UINT64_MAX: never */
     uint64_t began_us;      /* when the last was begun */
     struct store_checkpoints checkpoints;
@@ -373,6 +377,8 @@ static int commit(struct server *server, uint64_t time_ms)
     server->counters.commit_us += took;
     if (took > server->counters.commit_max_us)
         server->counters.commit_max_us = took;
+    if (rc == 0)
+        service_commit(&server->service);
     if (rc == STORE_FULL)
         fail_turn(server, WIRE_STORAGE_FULL, "the disk is full; nothing was done");
     if (rc == STORE_NO_MEMORY)
@@ -386,40 +392,44 @@ static int commit(struct server *server, uint64_t time_ms)
 
 /* Flush. */
 
-/* Sends the payload to the peer, which is closed. False where that has left or does not read. */
-static bool send_to(struct server *server, zmq_msg_t *peer, bool empty_frame, struct slice bytes)
+/*
+ * Sends the payload to the peer, which is closed. Else, EHOSTUNREACH: the peer has left; EAGAIN: it
+ * does not read; ENOMEM.
+ */
+static int send_to(struct server *server, zmq_msg_t *peer, bool empty_frame, struct slice bytes)
 {
     zmq_msg_t payload;
     if (bytes.size == 0 || zmq_msg_init_size(&payload, bytes.size) != 0) {
         zmq_msg_close(peer);
-        return false;
+        return ENOMEM;
     }
     memcpy(zmq_msg_data(&payload), bytes.data, bytes.size);
     if (zmq_msg_send(peer, server->requests, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
-        /* EHOSTUNREACH: the peer has left. EAGAIN: it does not read. */
+        int reason = errno;
         zmq_msg_close(peer);
         zmq_msg_close(&payload);
-        return false;
+        return reason;
     }
     if (empty_frame)
         (void)zmq_send(server->requests, "", 0, ZMQ_SNDMORE | ZMQ_DONTWAIT);
     if (zmq_msg_send(&payload, server->requests, ZMQ_DONTWAIT) < 0)
         zmq_msg_close(&payload);
-    return true;
+    return 0;
 }
 
-static void note_undelivered(struct server *server, uint64_t tag)
+static void note_undelivered(struct server *server, uint64_t tag, int reason)
 {
     server->counters.undelivered++;
     if (tag != 0)
-        service_undelivered(&server->service, tag);
+        service_undelivered(&server->service, tag, reason == EHOSTUNREACH);
 }
 
 static void send_reply(struct server *server, struct exchange *exchange)
 {
     struct slice reply = slice_of(server->replies.data + exchange->offset, exchange->size);
-    if (!send_to(server, &exchange->peer, exchange->empty_frame, reply))
-        note_undelivered(server, exchange->tag);
+    int reason = send_to(server, &exchange->peer, exchange->empty_frame, reply);
+    if (reason != 0)
+        note_undelivered(server, exchange->tag, reason);
 }
 
 /* Sends the messages of the outbox before number `end` that are still there. */
@@ -430,12 +440,13 @@ static void send_outbox_to(struct server *server, size_t end)
         struct outbox_message message = outbox_message(outbox, server->outbox_sent++);
         struct slice id = message.peer.id;
         zmq_msg_t peer;
+        int reason = ENOMEM;
         if (zmq_msg_init_size(&peer, id.size) == 0) {
             memcpy(zmq_msg_data(&peer), id.data, id.size);
-            if (send_to(server, &peer, message.peer.empty_frame, message.payload))
-                continue;
+            reason = send_to(server, &peer, message.peer.empty_frame, message.payload);
         }
-        note_undelivered(server, message.tag);
+        if (reason != 0)
+            note_undelivered(server, message.tag, reason);
     }
 }
 
@@ -462,6 +473,64 @@ static void flush(struct server *server)
     send_outbox(server);
     server->count = 0;
     buffer_restart(&server->replies);
+}
+
+/* Watches. */
+
+static void notify_watches(struct server *server, uint64_t time_ms)
+{
+    bool more = true;
+    while (more) {
+        more = watches_notify(server->service.watches, time_ms, &server->service.outbox);
+        send_outbox(server);
+    }
+}
+
+/* Whether no client has sent anything for a while, so that nobody waits if history is read. */
+static bool is_quiet(const struct server *server, uint64_t now_us)
+{
+    return now_us - server->request_us >= SERVER_QUIET_US;
+}
+
+/* How long history may be read in this turn. */
+static int64_t allow_history(struct server *server, uint64_t now_us)
+{
+    uint64_t passed_us = now_us - server->history_us;
+    server->history_us = now_us;
+    server->history_allowed_us += (int64_t)(passed_us / SERVER_HISTORY_SHARE);
+    if (server->history_allowed_us > TURN_MAX_HISTORY_US)
+        server->history_allowed_us = TURN_MAX_HISTORY_US;
+    return is_quiet(server, now_us) ? TURN_MAX_HISTORY_US : server->history_allowed_us;
+}
+
+/* Steps of watches that are behind; what a step takes too long, later ones wait. */
+static void read_history(struct server *server, uint64_t time_ms)
+{
+    struct watches *watches = server->service.watches;
+    uint64_t begin_us = monotonic_us();
+    uint64_t now_us = begin_us;
+    int64_t allowed_us = allow_history(server, begin_us);
+    bool quiet = is_quiet(server, begin_us);
+    while (watches_behind(watches) && (int64_t)(now_us - begin_us) < allowed_us) {
+        watches_step(watches, time_ms, &server->service.outbox);
+        send_outbox(server);
+        now_us = monotonic_us();
+    }
+    if (!quiet)
+        server->history_allowed_us -= (int64_t)(now_us - begin_us);
+}
+
+/* When watches want to be seen to again, monotonic. */
+static uint64_t watches_wake_us(const struct server *server, uint64_t now_us)
+{
+    const struct watches *watches = server->service.watches;
+    uint64_t due_ms = watches_due(watches);
+    uint64_t time_ms = now_ms(server, now_us);
+    if (watches_behind(watches))
+        return is_quiet(server, now_us) || server->history_allowed_us > 0 ? 0 : now_us + 1000;
+    if (due_ms == UINT64_MAX)
+        return UINT64_MAX;
+    return due_ms > time_ms ? now_us + (due_ms - time_ms) * 1000 : 0;
 }
 
 /* Turns. */
@@ -528,7 +597,11 @@ static int turn(struct server *server)
     drain(server, time_ms);
     int rc = commit(server, time_ms);
     server->counters.turns += server->count > 0;
+    if (server->count > 0)
+        server->request_us = monotonic_us();
     flush(server);
+    notify_watches(server, time_ms);
+    read_history(server, time_ms);
     watch_checkpoints(server, begin_us);
     uint64_t end_us = monotonic_us();
     if (end_us - begin_us > server->counters.turn_max_us)
@@ -548,6 +621,9 @@ static long idle_ms(struct server *server)
     if (server->config->durability == STORE_INTERVAL && server->unsynced &&
         server->sync_us < wake_us)
         wake_us = server->sync_us;
+    uint64_t watches_us = watches_wake_us(server, now_us);
+    if (watches_us < wake_us)
+        wake_us = watches_us;
     uint64_t wait_ms = wake_us > now_us ? (wake_us - now_us + 999) / 1000 : 0;
     uint64_t time_ms = now_ms(server, now_us);
     if (due_ms < time_ms + wait_ms)

@@ -5,6 +5,7 @@
  *     drain     requests, up to TURN_MAX_REQUESTS and TURN_MAX_BYTES; each is carried out at once
  *     commit    all of them, with one fsync
  *     flush     every reply and every change, in seq order
+ *     notify    what is new to the watches; then history for those that are behind, as time allows
  *
  * Nothing leaves before the commit that covers it. A request that begins a turn (WIRE_FIRST) ends
  * the drain, and is the first of the next turn.
@@ -21,6 +22,9 @@ enum {
     TURN_MAX_BYTES = 8 << 20,   /* of replies, and of the log, before a turn takes no more */
     TURN_MAX_EXPIRIES = 4,      /* expiry transactions that one turn makes */
     SERVER_BACKLOG = 4096,      /* peers that connect at once */
+    TURN_MAX_HISTORY_US = 500,  /* that one turn reads history for watches, while none else waits */
+    SERVER_HISTORY_SHARE = 10,  /* while requests come it may take one in so many of all moments, */
+    SERVER_QUIET_US = 1000,     /* and all of them when none came for so long */
     SERVER_RECEIVE_HWM = 1000,  /* requests of a peer that wait in libzmq */
     SERVER_SEND_HWM = 131072,   /* replies to a peer that does not read */
     SERVER_PUBLISH_HWM = 10000, /* changes for a subscriber that does not read */

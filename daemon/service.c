@@ -22,6 +22,9 @@ static method_fn *const methods[WIRE_METHODS] = {
     [WIRE_METHOD_BACKUP_END] = method_backup_end,
     [WIRE_METHOD_CHANGES] = method_changes,
     [WIRE_METHOD_CHECKPOINT] = method_checkpoint,
+    [WIRE_METHOD_WATCH] = method_watch,
+    [WIRE_METHOD_WATCH_CREDIT] = method_watch_credit,
+    [WIRE_METHOD_WATCH_CANCEL] = method_watch_cancel,
     [WIRE_METHOD_QUEUE_PUSH] = method_queue_push,
     [WIRE_METHOD_QUEUE_RESERVE] = method_queue_reserve,
     [WIRE_METHOD_QUEUE_POP] = method_queue_pop,
@@ -49,13 +52,17 @@ int service_init(struct service *service, struct store *store, struct counters *
     *service = (struct service){.store = store, .counters = counters, .durability = "none"};
     keys_init(&service->keys, store);
     service->waiters = waiters_new(WIRE_MAX_WAITERS);
-    if (service->waiters == NULL)
+    service->watches = watches_new(store);
+    if (service->waiters == NULL || service->watches == NULL ||
+        store_history_open(store, &service->history) != 0)
         return store_fail(error, STORE_NO_MEMORY, "out of memory");
     return queues_open(&service->queues, store, now_ms, error);
 }
 
 void service_free(struct service *service)
 {
+    watches_free(&service->watches);
+    store_history_close(&service->history);
     backups_free(&service->backups);
     outbox_free(&service->outbox);
     waiters_free(&service->waiters);
@@ -209,9 +216,17 @@ struct service_answer service_execute(struct service *service, const struct wire
     return answer;
 }
 
-void service_undelivered(struct service *service, uint64_t tag)
+void service_commit(struct service *service)
 {
-    deliveries_return(&service->deliveries, tag);
+    watches_commit(service->watches);
+}
+
+void service_undelivered(struct service *service, uint64_t tag, bool gone)
+{
+    if ((tag & SERVICE_TAG_WATCH) != 0)
+        watches_undelivered(service->watches, tag & ~SERVICE_TAG_WATCH, gone);
+    else
+        deliveries_return(&service->deliveries, tag);
 }
 
 void service_prefetch(struct service *service, const struct slice *keys, unsigned count)
@@ -283,6 +298,7 @@ int service_end_turn(struct service *service, uint64_t now_ms)
 void service_abandon(struct service *service, enum wire_code code, const char *message)
 {
     queues_abandon(service->queues);
+    watches_abandon(service->watches);
     keys_forget_times(&service->keys); /* what the turn deleted may expire after all */
     waits_abandon(service, code, message);
     service->unmatched =
@@ -292,6 +308,7 @@ void service_abandon(struct service *service, enum wire_code code, const char *m
 void service_stop(struct service *service)
 {
     waits_stop(service);
+    watches_stop(service->watches, &service->outbox);
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -389,7 +406,7 @@ enum wire_code method_stats(struct call *call)
         {"connections", counters->connections},
         {"requests", counters->requests},
         {"errors", counters->errors},
-        {"watches", 0},
+        {"watches", watches_count(service->watches)},
         {"waiters", waiters_count(service->waiters)},
         {"memory", stats.memory},
         {"disk", stats.disk},

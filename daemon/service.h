@@ -15,6 +15,7 @@
 #include "daemon/backups.h"
 #include "daemon/deliveries.h"
 #include "daemon/outbox.h"
+#include "daemon/watches.h"
 #include "store/keys.h"
 #include "wire/pack.h"
 #include "wire/request.h"
@@ -41,9 +42,14 @@ struct queue_news {
     uint8_t size; /* of the name */
 };
 
+/* Tags of messages with this bit are of watches. */
+#define SERVICE_TAG_WATCH (UINT64_C(1) << 63)
+
 struct service {
     struct store *store;
     struct keys keys;
+    struct store_history *history; /* for `changes` */
+    struct watches *watches;
     struct backups backups;
     struct outbox outbox; /* what leaves behind the turn's replies */
     struct queues *queues;
@@ -90,9 +96,10 @@ struct service_answer service_execute(struct service *service, const struct wire
 
 /*
  * The message with this tag, a reply or from the outbox, could not be given to its peer, which has
- * left or does not read. After the commit; what is to be done about it is done in the next turn.
+ * left (`gone`) or takes no more for now. After the commit; what is to be done about it is done in
+ * the next turn.
  */
-void service_undelivered(struct service *service, uint64_t tag);
+void service_undelivered(struct service *service, uint64_t tag, bool gone);
 
 /* A hint that these keys, STORE_MAX_PREFETCH at most, are in the requests that come next. */
 void service_prefetch(struct service *service, const struct slice *keys, unsigned count);
@@ -111,13 +118,16 @@ void service_begin_turn(struct service *service, uint64_t now_ms, unsigned limit
 /* Ends it, right before store_commit: the last transaction. Results as of that. */
 int service_end_turn(struct service *service, uint64_t now_ms);
 
+/* The turn is committed: what its requests did beside the store holds. */
+void service_commit(struct service *service);
+
 /*
- * The turn came to nothing, after store_abandon: forgets what it did besides. Waits that were
+ * It came to nothing, after store_abandon: what it did besides is taken back. Waits that were
  * answered in it get this error instead.
  */
 void service_abandon(struct service *service, enum wire_code code, const char *message);
 
-/* Ends all waits: the daemon stops. Their replies are in the outbox. */
+/* Ends all waits and watches: the daemon stops. The last messages are in the outbox. */
 void service_stop(struct service *service);
 
 /* A time, ms since 1970, before which service_begin_turn has nothing to do; UINT64_MAX: never. */

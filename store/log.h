@@ -197,4 +197,11 @@ int log_seek(struct log_reader *reader, uint64_t since);
  */
 int log_next(struct log_reader *reader, struct log_record *record);
 
+/*
+ * How much work the reader has done: bytes of groups that it read, and something for each record
+ * that it went through, wanted or not. Records without a seq are not read as far as the marks of a
+ * segment tell that there is nothing else.
+ */
+uint64_t log_reader_work(const struct log_reader *reader);
+
 #endif

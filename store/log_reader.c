@@ -4,11 +4,15 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-enum { READ_STEP = 64 << 10 };
+enum {
+    READ_STEP = 64 << 10,
+    RECORD_WORK = 32, /* what going through a record costs, in bytes of reading */
+};
 
 struct log_reader {
     struct log *log;
     uint64_t since; /* records up to this seq have been handed out, or are not wanted */
+    uint64_t work;
 
     uint64_t segment_id; /* where the next group is read */
     uint64_t offset;
@@ -68,10 +72,16 @@ static const struct segment *find_segment(const struct log *log, uint64_t since)
 
 static uint64_t find_offset(const struct segment *segment, uint64_t since)
 {
-    uint64_t offset = SEGMENT_HEADER_SIZE;
-    for (size_t i = 0; i < segment->mark_count && segment->marks[i].seq_before <= since; i++)
-        offset = segment->marks[i].offset;
-    return offset;
+    size_t from = 0;
+    size_t to = segment->mark_count;
+    while (from < to) { /* marks before `from` may be begun at, those from `to` on are too late */
+        size_t middle = from + (to - from) / 2;
+        if (segment->marks[middle].seq_before <= since)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from > 0 ? segment->marks[from - 1].offset : SEGMENT_HEADER_SIZE;
 }
 
 int log_seek(struct log_reader *reader, uint64_t since)
@@ -124,7 +134,21 @@ static int load_group(struct log_reader *reader, const struct segment *segment)
         return code == STORE_NOT_FOUND ? STORE_CORRUPT : code;
     reader->rest = slice_of(group.records, group.length);
     reader->offset += GROUP_HEADER_SIZE + (uint64_t)group.length;
+    reader->work += GROUP_HEADER_SIZE + (uint64_t)group.length;
     return 0;
+}
+
+/* Moves on over what makes no change: of queues there may be any amount of that. */
+static void pass_over(struct log_reader *reader)
+{
+    const struct segment *segment = find_segment(reader->log, reader->since);
+    if (segment->id < reader->segment_id || segment->seq_before > reader->since)
+        return;
+    uint64_t offset = find_offset(segment, reader->since);
+    if (segment->id == reader->segment_id && offset <= reader->offset)
+        return;
+    reader->segment_id = segment->id;
+    reader->offset = offset;
 }
 
 /* Makes `rest` the next group's records. STORE_NOT_FOUND behind the newest one. */
@@ -139,6 +163,7 @@ static int next_group(struct log_reader *reader)
         reader->segment_id = log->segments[0]->id;
         reader->offset = SEGMENT_HEADER_SIZE;
     }
+    pass_over(reader);
     const struct segment *segment = segment_by_id(log, reader->segment_id);
     if (segment == NULL)
         return STORE_COMPACTED;
@@ -156,6 +181,7 @@ static int next_group(struct log_reader *reader)
 static bool next_record(struct log_reader *reader, struct slice *rest, struct log_record *record)
 {
     while (record_read(rest, record)) {
+        reader->work += RECORD_WORK;
         if (record->seq <= reader->since)
             continue;
         reader->since = record->seq;
@@ -190,4 +216,9 @@ int log_next(struct log_reader *reader, struct log_record *record)
             return code;
     }
     return 0;
+}
+
+uint64_t log_reader_work(const struct log_reader *reader)
+{
+    return reader->work;
 }

@@ -241,8 +241,6 @@ static int open_log(struct store *store, const struct store_options *options,
 
 static void destroy(struct store *store)
 {
-    if (store->history != NULL)
-        log_reader_close(&store->history);
     for (int table = 0; table < STORE_TABLES; table++)
         if (store->cursors[table] != NULL)
             store->engine->methods->cursor_close(store->cursors[table]);
@@ -292,8 +290,6 @@ int store_open(struct store **result, const struct store_options *options,
     if (rc != 0)
         goto err_after_alloc;
     rc = settle_epoch(store, options->durability, error);
-    if (rc == 0)
-        rc = log_reader_open(store->log, &store->history);
     if (rc != 0)
         goto err_after_log;
     store->committed_seq = store->seq;
@@ -326,7 +322,6 @@ int store_close(struct store **pointer)
         return 0;
     *pointer = NULL;
     store_abandon(store);
-    log_reader_close(&store->history);
     int rc = finish(store);
     int closed = log_close(&store->log);
     if (rc == 0)
@@ -730,57 +725,4 @@ void store_stats(const struct store *store, struct store_stats *stats)
         .syncs = log_sync_count(store->log),
         .replayed = store->replayed,
     };
-}
-
-/* History. */
-
-static uint32_t count_changes(struct slice body)
-{
-    struct operation operation;
-    uint32_t count = 0;
-    for (size_t at = 0; operation_read(body, &at, &operation) == 0;)
-        count += operation_is_change(operation.action);
-    return count;
-}
-
-int store_history_seek(struct store *store, uint64_t since)
-{
-    store->history_body = (struct slice){0};
-    store->history_at = 0;
-    if (since > store->seq)
-        return STORE_COMPACTED;
-    return log_seek(store->history, since);
-}
-
-static int next_record(struct store *store)
-{
-    struct log_record record;
-    int rc = log_next(store->history, &record);
-    if (rc != 0)
-        return rc;
-    store->history_body = record.body;
-    store->history_at = 0;
-    store->history_change =
-        (struct store_history_change){.seq = record.seq, .count = count_changes(record.body)};
-    return 0;
-}
-
-int store_history_next(struct store *store, struct store_history_change *change)
-{
-    struct operation operation;
-    for (;;) {
-        int rc = operation_read(store->history_body, &store->history_at, &operation);
-        if (rc == STORE_NOT_FOUND)
-            rc = next_record(store);
-        else if (rc == 0 && operation_is_change(operation.action))
-            break;
-        if (rc != 0)
-            return rc;
-    }
-    *change = store->history_change;
-    change->change = operation_change(operation.action);
-    change->key = operation.key;
-    change->value = operation.value;
-    store->history_change.index++;
-    return 0;
 }

@@ -237,10 +237,16 @@ int store_snapshot_next(struct store_snapshot *snapshot, unsigned *table, struct
 void store_snapshot_release(struct store_snapshot **snapshot);
 
 /*
- * History. store_history_seek: the next change is the first with seq > since; STORE_COMPACTED
- * where that is not kept or since is past the newest seq. store_history_next hands out change by
- * change, STORE_NOT_FOUND at the end. Ended transactions that are not yet committed are part of it.
+ * History: the changes, read back from the log. Each reader goes its own way through it, and is
+ * closed before the store. store_history_seek: the next change is the first with seq > since;
+ * STORE_COMPACTED where that is not kept or since is past the newest seq. store_history_next hands
+ * out change by change, STORE_NOT_FOUND at the end, behind which more may come; STORE_COMPACTED
+ * where what would be next has been let go of. Ended transactions that are not yet committed are
+ * part of it; after a store_abandon it is to be sought again. Views live until the reader's next
+ * call.
  */
+struct store_history;
+
 struct store_history_change {
     uint64_t seq;
     uint32_t index; /* within the transaction, */
@@ -250,7 +256,16 @@ struct store_history_change {
     struct slice value; /* as put: head and value; empty unless STORE_CHANGE_PUT */
 };
 
-int store_history_seek(struct store *store, uint64_t since);
-int store_history_next(struct store *store, struct store_history_change *change);
+int store_history_open(struct store *store, struct store_history **history);
+void store_history_close(struct store_history **history);
+int store_history_seek(struct store_history *history, uint64_t since);
+int store_history_next(struct store_history *history, struct store_history_change *change);
+
+/*
+ * How much work all calls so far have been: about the bytes that they went through, where records
+ * and operations that were passed over count too. What makes no change is passed over quickly,
+ * however much of it there is.
+ */
+uint64_t store_history_work(const struct store_history *history);
 
 #endif

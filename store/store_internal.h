@@ -36,11 +36,6 @@ struct store {
     struct buffer *body; /* the log's buffer, once the transaction has written; else NULL */
     size_t body_start;   /* where the operations of the transaction begin in it */
     size_t undo_start;   /* where its undo begins */
-
-    struct log_reader *history;
-    struct slice history_body; /* of the record that is being read */
-    size_t history_at;
-    struct store_history_change history_change; /* seq, and index of the next */
 };
 
 #endif

@@ -104,6 +104,20 @@ static enum wire_code read_duration(struct reading *in, const char *what, uint64
     return *value_ms <= WIRE_MAX_DURATION_MS ? WIRE_OK : refuse(in, what, must);
 }
 
+static enum wire_code read_watch(struct reading *in)
+{
+    return read_number(in, "watch", &in->args->watch);
+}
+
+static enum wire_code read_more_credit(struct reading *in)
+{
+    static const char must[] = "must be an integer from 1 to 2^32-1";
+    uint64_t *credit = &in->args->credit;
+    if (wire_read_uint(in->cursor, credit) != 0)
+        return refuse_next(in, "n", must);
+    return *credit >= 1 && *credit <= WIRE_MAX_CREDIT ? WIRE_OK : refuse(in, "n", must);
+}
+
 static enum wire_code read_backup(struct reading *in)
 {
     if (wire_read_uint(in->cursor, &in->args->backup) != 0)
@@ -492,6 +506,15 @@ static enum wire_code read_dedup_window(struct reading *in)
     return read_duration(in, "option dedup_window", &in->args->dedup_window_ms);
 }
 
+static enum wire_code read_credit(struct reading *in)
+{
+    static const char must[] = "must be an integer from 0 to 2^32-1";
+    uint64_t *credit = &in->args->credit;
+    if (wire_read_uint(in->cursor, credit) != 0)
+        return refuse_next(in, "option credit", must);
+    return *credit <= WIRE_MAX_CREDIT ? WIRE_OK : refuse(in, "option credit", must);
+}
+
 static const struct option {
     const char *name;
     size_t name_size;
@@ -587,6 +610,10 @@ static enum wire_code read_positional(struct reading *in, char letter)
         return read_operations(in);
     case 'b':
         return read_backup(in);
+    case 'w':
+        return read_watch(in);
+    case 'c':
+        return read_more_credit(in);
     case 'q':
         return read_queue_name(in, &in->args->queue);
     case 's':
@@ -666,8 +693,11 @@ enum wire_code wire_read_args(struct wire_cursor *cursor, enum wire_method metho
                               struct wire_args *args, struct wire_error *error)
 {
     struct reading in = {cursor, &methods[method], args, error};
-    *args = (struct wire_args){
-        .delta = 1, .limit = WIRE_DEFAULT_PAGE, .count = 1, .state = WIRE_JOB_STATES};
+    *args = (struct wire_args){.delta = 1,
+                               .limit = WIRE_DEFAULT_PAGE,
+                               .count = 1,
+                               .credit = WIRE_DEFAULT_CREDIT,
+                               .state = WIRE_JOB_STATES};
     if (method == WIRE_METHOD_QUEUE_PEEK)
         args->limit = WIRE_DEFAULT_PEEK;
     return read_params(&in);

@@ -19,6 +19,7 @@ enum {
     WIRE_MAX_CLIENT_NAME = 255,   /* `client` of hello */
     WIRE_MAX_WAITERS = 100000,    /* reserves and pops that wait, of the daemon */
     WIRE_MAX_WATCHES = 10000,     /* watches of the daemon */
+    WIRE_DEFAULT_CREDIT = 64,     /* `credit` of watch where left out */
     WIRE_MAX_BACKUPS = 4,         /* open backups of the daemon */
     WIRE_PLACE_SIZE = 16,         /* `at` of a job */
     WIRE_MAX_QUEUES = 1000,       /* names in one reserve or pop */
@@ -33,5 +34,8 @@ enum {
 
 #define WIRE_MAX_DURATION_MS (UINT64_C(1) << 48)
 #define WIRE_MAX_PRIORITY    UINT64_C(4294967295)
+
+/* Notifications that a watch may have left to send. */
+#define WIRE_MAX_CREDIT UINT64_C(4294967295)
 
 #endif

@@ -163,6 +163,14 @@ static void pack_detail(struct buffer *out, const struct wire_error *error)
         pack_number(out, "if", error->guard);
 }
 
+void wire_pack_error(struct buffer *out, const struct wire_error *error)
+{
+    wire_pack_array(out, WIRE_ERROR_COUNT);
+    wire_pack_text(out, wire_code_name(error->code));
+    wire_pack_text(out, error->message);
+    pack_detail(out, error);
+}
+
 void wire_pack_error_reply(struct buffer *out, const struct wire_request *request,
                            const struct wire_error *error)
 {
@@ -173,10 +181,7 @@ void wire_pack_error_reply(struct buffer *out, const struct wire_request *reques
         wire_pack_uint(out, request->msgid);
     else
         wire_pack_nil(out);
-    wire_pack_array(out, WIRE_ERROR_COUNT);
-    wire_pack_text(out, wire_code_name(error->code));
-    wire_pack_text(out, error->message);
-    pack_detail(out, error);
+    wire_pack_error(out, error);
     wire_pack_nil(out);
 }
 

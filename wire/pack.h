@@ -39,6 +39,9 @@ struct wire_request;
 void wire_pack_error_reply(struct buffer *out, const struct wire_request *request,
                            const struct wire_error *error);
 
+/* [code, message, detail]: an error by itself. */
+void wire_pack_error(struct buffer *out, const struct wire_error *error);
+
 /* [0, msgid, method, …: exactly one array, the params, has to follow. For clients. */
 void wire_pack_request(struct buffer *out, uint64_t msgid, const char *method);
 

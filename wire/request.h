@@ -64,6 +64,8 @@ struct wire_args {
     uint64_t if_version;
     uint64_t since; /* 0 where left out */
     uint64_t backup;
+    uint64_t watch;
+    uint64_t credit; /* WIRE_DEFAULT_CREDIT where left out */
     struct slice epoch;
     struct slice client;
     struct wire_cursor operations; /* batch: behind the header of the array of operations */

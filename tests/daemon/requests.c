@@ -11,10 +11,17 @@ enum { MAX_TEXT = 1 << 16 };
 
 void fixture_open(struct fixture *fixture, const char *directory)
 {
+    fixture_open_log(fixture, directory, 0, 64 << 20);
+}
+
+void fixture_open_log(struct fixture *fixture, const char *directory, size_t segment_size,
+                      uint64_t log_retain)
+{
     struct store_error error = {.message = ""};
     struct store_options options = {.directory = directory,
                                     .durability = STORE_NONE,
-                                    .log_retain = 64 << 20,
+                                    .segment_size = segment_size,
+                                    .log_retain = log_retain,
                                     .wall_ms = TEST_START_MS};
     *fixture = (struct fixture){.now_ms = TEST_START_MS};
     cr_assert_eq(store_open(&fixture->store, &options, &error), 0, "%s", error.message);
@@ -28,6 +35,13 @@ void fixture_close(struct fixture *fixture)
     service_free(&fixture->service);
     cr_assert_eq(store_close(&fixture->store), 0);
     buffer_free(&fixture->replies);
+}
+
+void fixture_commit(struct fixture *fixture)
+{
+    cr_assert_eq(service_end_turn(&fixture->service, fixture->now_ms), 0);
+    cr_assert_eq(store_commit(fixture->store), 0);
+    service_commit(&fixture->service);
 }
 
 /* The text's grammar is JSON's, without white space and escapes. Counts come from a first pass. */
@@ -188,12 +202,6 @@ void fixture_send(struct fixture *fixture, uint64_t msgid, const char *method, c
         service_execute(&fixture->service, &request, &fixture->peer, fixture->now_ms,
                         &fixture->replies);
     buffer_free(&payload);
-}
-
-void fixture_commit(struct fixture *fixture)
-{
-    cr_assert_eq(service_end_turn(&fixture->service, fixture->now_ms), 0);
-    cr_assert_eq(store_commit(fixture->store), 0);
 }
 
 const char *fixture_call(struct fixture *fixture, const char *method, const char *params)

@@ -17,7 +17,14 @@ struct fixture {
 };
 
 void fixture_open(struct fixture *fixture, const char *directory);
+
+/* The same with a log in segments of that size, of which so many bytes are kept; 0: the usual. */
+void fixture_open_log(struct fixture *fixture, const char *directory, size_t segment_size,
+                      uint64_t log_retain);
 void fixture_close(struct fixture *fixture);
+
+/* Ends the turn: all that was sent holds. */
+void fixture_commit(struct fixture *fixture);
 
 /*
  * Sends [0, msgid, method, params], where `params` is text in a small language: JSON without
@@ -27,9 +34,6 @@ const char *fixture_call(struct fixture *fixture, const char *method, const char
 
 /* The same without a commit, and without looking at the reply, which stays in fixture->replies. */
 void fixture_send(struct fixture *fixture, uint64_t msgid, const char *method, const char *params);
-
-/* Ends the turn, as a server does. */
-void fixture_commit(struct fixture *fixture);
 
 /* Packs such text as MessagePack; unpacks one object into such text, at most `size` bytes. */
 void pack_text(struct buffer *out, const char *text);

@@ -53,6 +53,16 @@ static void remove_directory(void)
     nftw(directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
 }
 
+/* What a reader of history of its own says to that. */
+static int seek(uint64_t since)
+{
+    struct store_history *history;
+    cr_assert_eq(store_history_open(store, &history), 0);
+    int rc = store_history_seek(history, since);
+    store_history_close(&history);
+    return rc;
+}
+
 TestSuite(store, .init = make_directory, .fini = remove_directory);
 
 static void put(const char *key, const char *value)
@@ -217,8 +227,7 @@ Test(store, the_epoch_changes_only_where_history_may_be_lost)
         cr_assert_eq(strcmp(epoch, store_epoch(store)) == 0, cases[i].kept, "case %zu", i);
         cr_assert_eq(store_seq(store), seq);
         cr_assert(cases[i].kept || store_oldest(store) == seq + 1, "case %zu", i);
-        cr_assert_eq(store_history_seek(store, seq - 1), cases[i].kept ? 0 : STORE_COMPACTED,
-                     "case %zu", i);
+        cr_assert_eq(seek(seq - 1), cases[i].kept ? 0 : STORE_COMPACTED, "case %zu", i);
     }
 }
 
@@ -237,41 +246,94 @@ Test(store, a_forgotten_history_stays_forgotten_over_restarts)
         cr_assert_eq(store_close(&store), 0);
         reopen(STORE_ALWAYS);
         cr_assert_eq(store_oldest(store), 3);
-        cr_assert_eq(store_history_seek(store, 1), STORE_COMPACTED);
-        cr_assert_eq(store_history_seek(store, 2), 0);
+        cr_assert_eq(seek(1), STORE_COMPACTED);
+        cr_assert_eq(seek(2), 0);
         cr_assert(holds("a", "1") && holds("c", "1"));
     }
 }
 
-static void next_change_is(uint64_t seq)
+static void next_change_is(struct store_history *history, uint64_t seq)
 {
     struct store_history_change change;
-    cr_assert_eq(store_history_next(store, &change), 0);
+    cr_assert_eq(store_history_next(history, &change), 0);
     cr_assert_eq(change.seq, seq);
 }
 
 Test(store, history_goes_on_while_the_turn_grows_and_is_committed)
 {
     struct store_history_change change;
+    struct store_history *history;
+    cr_assert_eq(store_history_open(store, &history), 0);
     put_alone("a", "1");
     put_alone("b", "2");
-    cr_assert_eq(store_history_seek(store, 0), 0);
-    next_change_is(1);
+    cr_assert_eq(store_history_seek(history, 0), 0);
+    next_change_is(history, 1);
     put_alone("c", "3");
-    next_change_is(2);
-    next_change_is(3);
-    cr_assert_eq(store_history_next(store, &change), STORE_NOT_FOUND);
+    next_change_is(history, 2);
+    next_change_is(history, 3);
+    cr_assert_eq(store_history_next(history, &change), STORE_NOT_FOUND);
     put_alone("d", "4");
-    next_change_is(4);
+    next_change_is(history, 4);
     cr_assert_eq(store_commit(store), 0);
     put_alone("e", "5");
-    next_change_is(5);
+    next_change_is(history, 5);
     store_abandon(store);
-    cr_assert_eq(store_history_seek(store, 3), 0);
+    cr_assert_eq(store_history_seek(history, 3), 0);
     put_alone("f", "5");
-    next_change_is(4);
-    next_change_is(5);
-    cr_assert_eq(store_history_next(store, &change), STORE_NOT_FOUND);
+    next_change_is(history, 4);
+    next_change_is(history, 5);
+    cr_assert_eq(store_history_next(history, &change), STORE_NOT_FOUND);
+    store_history_close(&history);
+}
+
+Test(store, readers_of_history_go_their_own_ways)
+{
+    struct store_history *first;
+    struct store_history *second;
+    cr_assert_eq(store_history_open(store, &first), 0);
+    cr_assert_eq(store_history_open(store, &second), 0);
+    put_alone("a", "1");
+    put_alone("b", "2");
+    cr_assert_eq(store_commit(store), 0);
+    cr_assert_eq(store_history_seek(first, 0), 0);
+    cr_assert_eq(store_history_seek(second, 1), 0);
+    next_change_is(first, 1);
+    next_change_is(second, 2);
+    next_change_is(first, 2);
+    store_history_close(&first);
+    put_alone("c", "3");
+    next_change_is(second, 3);
+    store_history_close(&second);
+}
+
+static void fill_quietly(unsigned turns)
+{
+    static char value[4 << 10];
+    for (unsigned i = 0; i < turns; i++) {
+        store_begin(store, START_MS);
+        cr_assert_eq(store_put(store, STORE_META, slice_of_text("quiet"), slice_of("", 0),
+                               slice_of(value, sizeof value), STORE_QUIET),
+                     0);
+        cr_assert_eq(store_end(store, NULL), 0);
+        cr_assert_eq(store_commit(store), 0);
+    }
+}
+
+Test(store, what_makes_no_change_costs_a_reader_of_history_next_to_nothing)
+{
+    struct store_history_change change;
+    struct store_history *history;
+    cr_assert_eq(store_history_open(store, &history), 0);
+    put_alone("a", "1");
+    fill_quietly(200);
+    put_alone("b", "2");
+    fill_quietly(20);
+    cr_assert_eq(store_history_seek(history, 0), 0);
+    next_change_is(history, 1);
+    next_change_is(history, 2);
+    cr_assert_eq(store_history_next(history, &change), STORE_NOT_FOUND);
+    cr_assert_lt(store_history_work(history), 6 * SEGMENT);
+    store_history_close(&history);
 }
 
 Test(store, a_directory_of_something_else_is_refused)
@@ -449,10 +511,12 @@ static void check_history(const struct model *model, unsigned seed)
 {
     struct store_history_change change;
     char held[MODEL_KEYS][MAX_VALUE] = {{0}};
+    struct store_history *history;
     uint64_t seq = 0;
     uint32_t next = 0;
-    cr_assert_eq(store_history_seek(store, 0), 0);
-    while (store_history_next(store, &change) == 0) {
+    cr_assert_eq(store_history_open(store, &history), 0);
+    cr_assert_eq(store_history_seek(history, 0), 0);
+    while (store_history_next(history, &change) == 0) {
         cr_assert_eq(change.index, next);
         cr_assert_eq(change.seq, change.index == 0 ? seq + 1 : seq, "CUBBY_SEED=%u", seed);
         seq = change.seq;
@@ -463,6 +527,7 @@ static void check_history(const struct model *model, unsigned seed)
         memset(value, 0, MAX_VALUE);
         memcpy(value, change.value.data, change.value.size);
     }
+    store_history_close(&history);
     cr_assert_eq(seq, model->seq, "CUBBY_SEED=%u", seed);
     for (unsigned i = 0; i < MODEL_KEYS; i++)
         cr_assert_str_eq(held[i], model->now[i], "key %u, CUBBY_SEED=%u", i, seed);

@@ -16,7 +16,7 @@ import msgpack
 # The letters of methods.def as the specification names them, and what stands for those left out.
 ARGUMENTS = {"k": "key", "v": "value", "d": "delta", "e": "ttl or nil", "o": "operations",
              "b": "backup", "q": "queue", "s": "queue or [queues]", "y": "body", "j": "job id",
-             "l": "lease", "m": "ms", "p": "ms or nil", "i": "msgid"}
+             "l": "lease", "m": "ms", "p": "ms or nil", "i": "msgid", "w": "watch", "c": "n"}
 DEFAULTS = {"d": " = 1"}
 
 

@@ -66,6 +66,10 @@ const char *const good_requests[] = {
     "[0 1 'queue.resume' ['q']]",
     "[0 1 'queue.purge' ['q' {'state' 'dead'}]]",
     "[0 1 'queue.drop' ['q']]",
+    "[0 1 'watch' []]",
+    "[0 1 'watch' [{'since' 5 'prefix' 'p:' 'credit' 10 'epoch' 'e1'}]]",
+    "[0 1 'watch.credit' [5 64]]",
+    "[0 1 'watch.cancel' [5]]",
 };
 const size_t good_request_count = sizeof(good_requests) / sizeof(good_requests[0]);
 

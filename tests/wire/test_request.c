@@ -158,7 +158,7 @@ Test(request, the_answer_goes_as_far_as_the_envelope_was_read)
         {"[0 7 'PING' []]", WIRE_ANSWER_MSGID, WIRE_UNKNOWN_METHOD, 7},
         {"[0 7 s(100000) []]", WIRE_ANSWER_MSGID, WIRE_UNKNOWN_METHOD, 7},
         {"[0 7 'pong' 5 6]", WIRE_ANSWER_MSGID, WIRE_BAD_REQUEST, 7},
-        {"[0 7 'watch' []]", WIRE_ANSWER_MSGID, WIRE_UNKNOWN_METHOD, 7},
+        {"[0 7 'watches' []]", WIRE_ANSWER_MSGID, WIRE_UNKNOWN_METHOD, 7},
         {"[0 7 'queue.shove' ['q' 1]]", WIRE_ANSWER_MSGID, WIRE_UNKNOWN_METHOD, 7},
         {"[2 'ping' []]", WIRE_ANSWER_NONE, WIRE_OK, 0},
         {"[2 'queue.pull' ['q']]", WIRE_ANSWER_NONE, WIRE_UNKNOWN_METHOD, 0},
@@ -185,6 +185,9 @@ Test(request, arguments_that_are_left_out_have_their_defaults)
     cr_expect(args->given == 0 && args->delta == 1 && args->initial == 0 && !args->has_ttl);
     cr_expect(args->limit == WIRE_DEFAULT_PAGE && args->since == 0);
     decoded_free(&decoded);
+    decoded = decode("[0 1 'watch' []]");
+    cr_expect(args->given == 0 && args->credit == WIRE_DEFAULT_CREDIT);
+    decoded_free(&decoded);
 }
 
 Test(request, arguments_and_options_arrive_in_their_fields)
@@ -207,6 +210,12 @@ Test(request, arguments_and_options_arrive_in_their_fields)
     decoded_free(&decoded);
     decoded = decode("[0 1 'changes' [{'since' 18446744073709551615 'epoch' 'e'}]]");
     cr_expect(args->since == UINT64_MAX && is_text(args->epoch, "e"));
+    decoded_free(&decoded);
+    decoded = decode("[0 1 'watch' [{'credit' 4294967295}]]");
+    cr_expect(args->credit == WIRE_MAX_CREDIT);
+    decoded_free(&decoded);
+    decoded = decode("[0 1 'watch.credit' [1700000000000 1]]");
+    cr_expect(args->watch == 1700000000000 && args->credit == 1);
     decoded_free(&decoded);
     decoded = decode("[0 1 'count' [{'start' 'a' 'end' 'b'}]]");
     cr_expect(is_text(args->start, "a") && is_text(args->end, "b"));
@@ -378,6 +387,7 @@ static const struct {
     {"max_length", "'queue.configure' ['q' {", "5"},
     {"retry_delay", "'queue.configure' ['q' {", "5"},
     {"dedup_window", "'queue.configure' ['q' {", "5"},
+    {"credit", "'watch' [{", "5"},
 };
 
 static const char *with_option(char *notation, size_t size, size_t i, const char *pairs)
