@@ -198,11 +198,10 @@ static int set_memory_limit(struct source *source, const char *value)
 
 static int set_eviction(struct source *source, const char *value)
 {
-    if (strcmp(value, "none") == 0)
+    source->config->evicts = strcmp(value, "sieve") == 0;
+    if (source->config->evicts || strcmp(value, "none") == 0)
         return 0;
-    if (strcmp(value, "sieve") == 0)
-        return wrong(source, "eviction: this version has no 'sieve' yet; it has none");
-    return wrong(source, "eviction: there is no '%s'; this version has none", value);
+    return wrong(source, "eviction: there is no '%s'; give none or sieve", value);
 }
 
 /* What is done once and not at every start does not belong into a file. */
@@ -444,6 +443,19 @@ static int complete_rescue(struct source *source)
     return 0;
 }
 
+static int check_eviction(struct source *source)
+{
+    const struct config *config = source->config;
+    if (!config->evicts)
+        return 0;
+    if (config->memory_limit == 0)
+        return wrong(source, "--eviction sieve needs --memory-limit SIZE: where keys are evicted");
+    if (config->engine != NULL && strcmp(config->engine, "memory") != 0)
+        return wrong(source, "--eviction sieve goes with --engine memory only, not with %s",
+                     config->engine);
+    return 0;
+}
+
 static int complete(struct source *source)
 {
     struct config *config = source->config;
@@ -470,7 +482,7 @@ static int complete(struct source *source)
         return wrong(source, "--sync-interval goes with --durability interval only");
     if (config->data == NULL)
         config->durability = STORE_NONE;
-    return 0;
+    return check_eviction(source);
 }
 
 enum config_result config_read(struct config *config, int argc, char **argv)

@@ -39,6 +39,7 @@ struct config {
     uint64_t checkpoint_interval_s; /* 0: never */
     bool checkpoint_given;          /* one of these two */
     uint64_t memory_limit;          /* 0: none */
+    bool evicts;                    /* keys, at the limit */
     bool verbose;
     char *restore;                /* a backup to make the data directory of; NULL: serve */
     char *check;                  /* a data directory to check instead, */

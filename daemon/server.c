@@ -11,6 +11,7 @@
 
 #include "daemon/broadcast.h"
 #include "daemon/connections.h"
+#include "daemon/eviction.h"
 #include "daemon/service.h"
 #include "daemon/sockets.h"
 
@@ -158,6 +159,8 @@ struct server *server_new(const struct config *config, struct store *store,
     struct store_error store_error = {.message = "out of memory"};
     int rc =
         service_init(&server->service, store, &server->counters, server->start_ms, &store_error);
+    if (rc == 0)
+        eviction_begin(&server->service, server->start_ms);
     server->service.durability = config_durability_name(config->durability);
     server->exchanges = calloc(TURN_MAX_REQUESTS, sizeof *server->exchanges);
     server->arrivals = calloc(SERVER_WINDOW, sizeof *server->arrivals);

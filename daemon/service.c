@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "daemon/eviction.h"
 #include "daemon/waits.h"
 
 static method_fn *const methods[WIRE_METHODS] = {
@@ -144,7 +145,7 @@ static int expire_before(struct service *service, uint64_t now_ms,
 }
 
 /* Runs the method in a transaction of its own; its result is appended to `out`. */
-static enum wire_code execute(struct call *call, uint64_t now_ms)
+static enum wire_code attempt(struct call *call, uint64_t now_ms)
 {
     struct service *service = call->service;
     struct wire_error *error = call->error;
@@ -169,6 +170,23 @@ static void take_back(struct buffer *out, size_t start)
 {
     out->size = start;
     out->failed = false;
+}
+
+/*
+ * A write for which there is no room runs again once keys were evicted for it. So nothing is
+ * evicted for one that fails for another reason, or that needs less than its size would say.
+ */
+static enum wire_code execute(struct call *call, uint64_t now_ms)
+{
+    size_t start = call->out->size;
+    enum wire_code code = attempt(call, now_ms);
+    for (unsigned i = 0;
+         code == WIRE_STORAGE_FULL && eviction_make_room(call->service, call->request, i, now_ms);
+         i++) {
+        take_back(call->out, start);
+        code = attempt(call, now_ms);
+    }
+    return code;
 }
 
 bool service_read(struct service *service, struct slice payload, struct buffer *out,
@@ -409,11 +427,13 @@ enum wire_code method_stats(struct call *call)
         {"watches", watches_count(service->watches)},
         {"waiters", waiters_count(service->waiters)},
         {"memory", stats.memory},
+        {"memory_limit", stats.memory_limit},
         {"disk", stats.disk},
         {"drops", counters->drops},
         {"undelivered", counters->undelivered},
         {"returned", counters->returned},
         {"expired", counters->expired},
+        {"evicted", counters->evicted},
         {"turns", counters->turns},
         {"turn_max_us", counters->turn_max_us},
         {"syncs", stats.syncs},

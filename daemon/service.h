@@ -33,6 +33,7 @@ struct counters {
     uint64_t commit_us;   /* spent in commits, in all */
     uint64_t commit_max_us;
     uint64_t expired;  /* keys */
+    uint64_t evicted;  /* likewise */
     uint64_t returned; /* jobs that went back, since their reply could not be sent */
 };
 

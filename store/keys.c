@@ -1,6 +1,7 @@
 #include "store/keys.h"
 
 #include "store/engine.h"
+#include "store/sieve.h"
 
 /*
  * An entry as it is stored, little endian:
@@ -97,7 +98,11 @@ static bool expired(const struct keys *keys, const struct keys_entry *entry)
 int keys_get(struct keys *keys, struct slice key, struct keys_entry *entry)
 {
     int rc = get_any(keys, key, entry);
-    return rc == 0 && expired(keys, entry) ? STORE_NOT_FOUND : rc;
+    if (rc == 0 && expired(keys, entry))
+        return STORE_NOT_FOUND;
+    if (rc == 0)
+        store_visit(keys->store, key);
+    return rc;
 }
 
 static struct slice index_key(uint8_t *buffer, uint64_t expires_at_ms, struct slice key)
@@ -376,6 +381,38 @@ int keys_expire_key(struct keys *keys, uint64_t now_ms, struct slice key)
     int rc = get_any(keys, key, &entry);
     if (rc == 0 && expired(keys, &entry))
         rc = remove_entry(keys, key, entry.expires_at_ms, STORE_CHANGE_EXPIRE);
+    int end_rc = store_end(keys->store, NULL);
+    return rc != 0 && rc != STORE_NOT_FOUND ? rc : end_rc;
+}
+
+/* Eviction. */
+
+_Static_assert((int)KEYS_MAX_KEY <= (int)SIEVE_MAX_KEY, "every key may be a victim");
+
+/* In a transaction: removes the next victim; STORE_NOT_FOUND where there is none. */
+static int evict_next(struct keys *keys)
+{
+    uint8_t key[SIEVE_MAX_KEY];
+    struct keys_entry entry;
+    struct slice victim = slice_of(key, store_victim(keys->store, key));
+    if (victim.size == 0)
+        return STORE_NOT_FOUND;
+    int rc = get_any(keys, victim, &entry);
+    if (rc != 0)
+        return rc;
+    return remove_entry(keys, victim, entry.expires_at_ms,
+                        expired(keys, &entry) ? STORE_CHANGE_EXPIRE : STORE_CHANGE_EVICT);
+}
+
+int keys_evict(struct keys *keys, uint64_t now_ms, size_t room, uint32_t *evicted)
+{
+    uint32_t count = 0;
+    int rc = 0;
+    store_begin(keys->store, now_ms);
+    while (count < KEYS_MAX_EXPIRED && !store_has_room(keys->store, room) &&
+           (rc = evict_next(keys)) == 0)
+        count++;
+    *evicted = count;
     int end_rc = store_end(keys->store, NULL);
     return rc != 0 && rc != STORE_NOT_FOUND ? rc : end_rc;
 }

@@ -14,7 +14,7 @@
 enum {
     KEYS_MAX_KEY = 1024,
     KEYS_MAX_EXPIRY_KEY = 8 + KEYS_MAX_KEY,
-    KEYS_MAX_EXPIRED = 1000, /* changes of one expiry transaction */
+    KEYS_MAX_EXPIRED = 1000, /* changes of one expiry transaction, or of one that evicts */
 };
 
 /* Made by keys_init for a store that outlives it; owns nothing. */
@@ -40,7 +40,7 @@ void keys_init(struct keys *keys, struct store *store);
 /* After a store_abandon, which may have brought back what had expired. */
 void keys_forget_times(struct keys *keys);
 
-/* STORE_NOT_FOUND where absent, or expired as of store_now. */
+/* STORE_NOT_FOUND where absent, or expired as of store_now. Where it is there it was visited. */
 int keys_get(struct keys *keys, struct slice key, struct keys_entry *entry);
 
 /*
@@ -98,5 +98,12 @@ bool keys_due(struct keys *keys, uint64_t now_ms);
 uint64_t keys_next_expiry(struct keys *keys);
 int keys_expire(struct keys *keys, uint64_t now_ms, uint32_t *expired);
 int keys_expire_key(struct keys *keys, uint64_t now_ms, struct slice key);
+
+/*
+ * Evicts keys until the store has room for so many bytes, at most KEYS_MAX_EXPIRED of them, in a
+ * transaction of its own, and says how many; 0 too where none is left. One that has expired makes
+ * an `expire` change. Errors as of store_delete.
+ */
+int keys_evict(struct keys *keys, uint64_t now_ms, size_t room, uint32_t *evicted);
 
 #endif

@@ -246,6 +246,7 @@ static void destroy(struct store *store)
             store->engine->methods->cursor_close(store->cursors[table]);
     if (store->engine != NULL)
         store->engine->methods->close(store->engine);
+    sieve_free(&store->sieve);
     directory_close(&store->directory);
     transaction_free(&store->transaction);
     buffer_free(&store->undo);
@@ -290,6 +291,8 @@ int store_open(struct store **result, const struct store_options *options,
     if (rc != 0)
         goto err_after_alloc;
     rc = settle_epoch(store, options->durability, error);
+    if (rc == 0 && options->evicts)
+        rc = store_open_eviction(store, error);
     if (rc != 0)
         goto err_after_log;
     store->committed_seq = store->seq;
@@ -342,6 +345,7 @@ void store_begin(struct store *store, uint64_t now_ms)
         store->now_ms = now_ms;
     transaction_clear(&store->transaction);
     store->body = NULL;
+    store->short_of_room = false;
     store->undo_start = store->undo.size;
 }
 
@@ -358,6 +362,8 @@ static void undo_one(struct store *store)
                           : engine->methods->delete (engine, undo.table, key);
     if (rc != 0)
         store->broken = true;
+    else
+        store_track(store, undo.table, key, undo.existed);
 }
 
 static void undo_to(struct store *store, size_t size)
@@ -506,10 +512,12 @@ static void unnote_write(struct store *store, size_t undo_size, uint32_t count, 
     transaction_truncate(&store->transaction, store->body, store->body_start, count, changes);
 }
 
-bool store_has_room(const struct store *store, size_t more)
+/* What a put adds to what is there; nothing where the new value is no longer than the old. */
+static size_t growth(struct slice key, size_t value_size, const struct slice *old)
 {
-    return store->memory_limit == 0 ||
-           store->engine->methods->memory(store->engine) + more <= store->memory_limit;
+    if (old == NULL)
+        return key.size + value_size;
+    return value_size > old->size ? value_size - old->size : 0;
 }
 
 int store_put(struct store *store, enum store_table table, struct slice key, struct slice head,
@@ -526,15 +534,21 @@ int store_put(struct store *store, enum store_table table, struct slice key, str
     bool existed = rc == 0;
     if (rc != 0 && rc != STORE_NOT_FOUND)
         return rc;
-    if (!quiet && !store_has_room(store, key.size + head.size + value.size))
+    if (!quiet &&
+        !store_has_room(store, growth(key, head.size + value.size, existed ? &old : NULL)))
         return STORE_FULL;
     rc = note_write(store, table, quiet ? OPERATION_PUT : OPERATION_CHANGE_PUT,
                     change == STORE_RESERVED, key, existed ? &old : NULL, head, value, &stored);
     if (rc != 0)
         return rc;
+    if (!existed) /* here, since the key may be a view of what the put changes */
+        store_track(store, table, key, true);
     rc = engine->methods->put(engine, table, key, stored);
-    if (rc != 0)
-        unnote_write(store, undo_size, count, changes);
+    if (rc == 0)
+        return 0;
+    unnote_write(store, undo_size, count, changes);
+    if (!existed)
+        store_track(store, table, key, false);
     return rc;
 }
 
@@ -558,9 +572,12 @@ int store_delete(struct store *store, enum store_table table, struct slice key,
         rc = note_write(store, table, actions[change], true, key, &old, none, none, &none);
     if (rc != 0)
         return rc;
+    store_track(store, table, key, false);
     rc = engine->methods->delete (engine, table, key);
-    if (rc != 0)
-        unnote_write(store, undo_size, count, changes);
+    if (rc == 0)
+        return 0;
+    unnote_write(store, undo_size, count, changes);
+    store_track(store, table, key, true);
     return rc;
 }
 
@@ -720,7 +737,8 @@ void store_stats(const struct store *store, struct store_stats *stats)
 {
     struct engine *engine = store->engine;
     *stats = (struct store_stats){
-        .memory = engine->methods->memory(engine) + store->status.cache,
+        .memory = engine->methods->memory(engine) + store->status.cache + store->sieve.memory,
+        .memory_limit = store->memory_limit,
         .disk = store->directory != NULL ? log_size(store->log) + store->status.size : 0,
         .syncs = log_sync_count(store->log),
         .replayed = store->replayed,

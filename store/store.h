@@ -67,6 +67,7 @@ struct store_options {
     uint64_t log_retain;         /* bytes of history to keep at least */
     uint64_t checkpoint_size;    /* bytes of log after which a checkpoint is begun; 0: never */
     uint64_t memory_limit;       /* bytes, 0: none */
+    bool evicts;                 /* SIEVE: store_victim names keys; engine memory only */
     size_t segment_size;         /* of the log, 0: the usual */
     uint64_t wall_ms;            /* the wall clock, ms since 1970 */
     store_progress_fn *progress; /* may be NULL, as may the next */
@@ -134,8 +135,24 @@ int store_get(struct store *store, enum store_table table, struct slice key, str
 void store_prefetch(struct store *store, enum store_table table, const struct slice *keys,
                     unsigned count);
 
-/* Whether there is room for so many bytes under the limit of memory. */
-bool store_has_room(const struct store *store, size_t more);
+/*
+ * Whether there is room for so many bytes under the limit of memory. What snapshots hold takes room
+ * too, except in a store that evicts: that would evict for it and win nothing, since a key that a
+ * snapshot sees goes on taking memory. store_was_short: whether this has been answered with no
+ * since store_begin, also where a put asked it; that tells memory from disk behind STORE_FULL.
+ */
+bool store_has_room(struct store *store, size_t more);
+bool store_was_short(const struct store *store);
+
+/*
+ * Eviction, in a store that `evicts`; else there is never a victim. The keys of STORE_KEYS stand in
+ * the queues of sieve.h as they come and go, whoever writes them, and however writes are taken back
+ * (a key that comes back is a new one then). After a start they stand there in the order of keys.
+ * store_visit: the key was looked up by name, and is there. store_victim writes the key to evict
+ * (SIEVE_MAX_KEY bytes at most) and returns its size, 0: there is none.
+ */
+void store_visit(struct store *store, struct slice key);
+size_t store_victim(struct store *store, uint8_t *key);
 
 /*
  * Inside a transaction. STORE_FULL: the limit of disk or memory is reached; store_delete may use
@@ -215,7 +232,8 @@ const char *store_epoch(const struct store *store);
 const char *store_engine(const struct store *store);
 
 struct store_stats {
-    uint64_t memory;   /* bytes that the engine takes, its caches included */
+    uint64_t memory; /* bytes that the engine takes, its caches included, and what evicts */
+    uint64_t memory_limit;
     uint64_t disk;     /* bytes that log and engine take on disk */
     uint64_t syncs;    /* fdatasyncs that a commit waited for */
     uint64_t replayed; /* records that the start replayed */

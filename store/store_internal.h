@@ -5,6 +5,7 @@
 #include "store/directory.h"
 #include "store/engine.h"
 #include "store/log.h"
+#include "store/sieve.h"
 #include "store/store.h"
 #include "store/transaction.h"
 
@@ -17,6 +18,9 @@ struct store {
     struct engine_mark mark; /* of the last commit */
     struct engine_status status;
     uint64_t memory_limit;
+    bool evicts;
+    bool short_of_room; /* the transaction has been denied room */
+    struct sieve sieve; /* of the keys, where it evicts */
     uint64_t log_retain;
     uint64_t checkpoint_size;
     uint64_t written; /* bytes of log since the last checkpoint was begun */
@@ -37,5 +41,11 @@ struct store {
     size_t body_start;   /* where the operations of the transaction begin in it */
     size_t undo_start;   /* where its undo begins */
 };
+
+/* Begins to evict with what is there. STORE_INVALID with another engine than memory. */
+int store_open_eviction(struct store *store, struct store_error *error);
+
+/* The key is there from now on, or no longer. */
+void store_track(struct store *store, unsigned table, struct slice key, bool present);
 
 #endif

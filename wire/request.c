@@ -34,6 +34,7 @@ enum wire_code wire_decode_request(struct slice payload, struct wire_request *re
     struct slice name;
     request->answer = WIRE_ANSWER_NIL;
     request->msgid = 0;
+    request->size = payload.size;
     request->method = WIRE_METHODS;
     enum wire_code code = read_envelope(&cursor, request, error);
     if (code != WIRE_OK)

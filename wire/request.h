@@ -110,6 +110,7 @@ struct wire_request {
     enum wire_answer answer;
     uint64_t msgid;
     enum wire_method method;
+    size_t size; /* of the payload */
     struct wire_args args;
 };
 

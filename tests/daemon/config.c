@@ -100,7 +100,7 @@ Test(config, what_is_wrong_is_refused_by_name)
     REFUSES("--log-retain 5X", "5X");
     REFUSES("--log-retain -1", "-1");
     REFUSES("--memory-limit 99999999999999G", "99999999999999G");
-    REFUSES("--eviction sieve", "sieve");
+    REFUSES("--eviction lru", "none or sieve");
     REFUSES("--sync-interval 0 --durability interval", "from 1 to");
     REFUSES("--checkpoint-size 1T", "1T");
     REFUSES("--checkpoint-interval 5m", "5m");
@@ -117,6 +117,19 @@ Test(config, what_contradicts_itself_is_refused)
     REFUSES("--data /tmp/x --sync-interval 5", "--durability interval");
     REFUSES("--data none --checkpoint-size 1M", "--data none");
     REFUSES("--data none --checkpoint-interval 60", "--data none");
+    REFUSES("--data none --eviction sieve", "--memory-limit");
+    REFUSES("--data /tmp/x --engine lmdb --memory-limit 1G --eviction sieve", "--engine memory");
+}
+
+Test(config, eviction_goes_with_a_limit)
+{
+    cr_assert_eq(read_words("--data none --memory-limit 1M"), CONFIG_RUN, "%s", config.error);
+    cr_assert_not(config.evicts);
+    config_free(&config);
+    cr_assert_eq(read_words("--data none --memory-limit 1M --eviction sieve"), CONFIG_RUN, "%s",
+                 config.error);
+    cr_assert(config.evicts);
+    cr_assert_eq(config.memory_limit, 1 << 20);
 }
 
 Test(config, help_and_version_are_found)
