@@ -170,7 +170,7 @@ static int remove_job(struct queues *queues, const struct leftover *leftover, ui
         return rc == STORE_NOT_FOUND ? STORE_CORRUPT : rc;
     job_keep_tail(queues, &record);
     struct queue *queue = registry_find_number(&queues->registry, leftover->queue);
-    rc = job_delete_record(queues, id);
+    rc = record_delete_job(queues->store, &record);
     if (rc == 0)
         rc = job_end_dedup(queues, &record, queue != NULL);
     if (rc != 0 || queue == NULL || record.expires_at_ms == 0)

@@ -98,18 +98,15 @@ void job_keep_tail(struct queues *queues, struct record *record);
 int job_move(struct queues *queues, struct queue *queue, const struct record *from,
              struct record *to);
 
+/* Adds a job in the state that it has, with its body. `queue` and `list` are filled in. */
+int job_add(struct queues *queues, struct queue *queue, struct record *record, struct slice body);
+
 /* Removes the producer's id of a job that has ended, unless its window goes on. */
 int job_end_dedup(struct queues *queues, const struct record *record, bool queue_exists);
-
-/* Removes what is stored of a job besides its places in lists. */
-int job_delete_record(struct queues *queues, uint64_t id);
 
 /* Where a job goes that comes back at `at_ms`, if nothing delays it. */
 enum job_state job_returns_to(const struct queue *queue, const struct record *record,
                               uint64_t at_ms);
-
-/* The body: a view. */
-int job_body(struct queues *queues, uint64_t id, struct slice *body);
 
 /* Fills `job` but for its body; the lease is not shown. */
 void job_describe(const struct queue *queue, const struct record *record, struct job *job);

@@ -90,38 +90,25 @@ static int move_in_others(struct queues *queues, struct queue *queue, const stru
 static int leave(struct queues *queues, struct queue *queue, const struct record *from)
 {
     struct queue_state *now = &queue->now;
-    if (!has_record(from->state))
-        return 0;
+    uint64_t *count = &now->counts.jobs[from->state];
     int rc = list_remove(queues, queue, (enum list)from->state, place_of(from));
-    if (rc == STORE_NOT_FOUND)
+    if (rc == STORE_NOT_FOUND || *count == 0)
         return STORE_CORRUPT;
-    if (rc == 0 && --now->counts.jobs[from->state] == 0)
+    if (rc == 0 && --*count == 0)
         now->bounds[from->state] = PLACE_NONE;
     return rc;
 }
 
 static int enter(struct queues *queues, struct queue *queue, struct record *to)
 {
-    if (!has_record(to->state))
-        return 0;
     to->list = queue->now.fields.lists[to->state];
-    struct place place = place_of(to);
-    int rc = list_add(queues, queue, (enum list)to->state, place, (struct slice){0});
+    int rc = list_add(queues, queue, (enum list)to->state, place_of(to), (struct slice){0});
     if (rc != 0)
         return rc;
     queue->now.counts.jobs[to->state]++;
     if (to->due_at_ms != 0)
         registry_due_at(&queues->registry, queue, to->due_at_ms);
-    return record_put_job(queues->store, to);
-}
-
-int job_delete_record(struct queues *queues, uint64_t id)
-{
-    uint8_t key[RECORD_NUMBER_SIZE];
-    int rc = store_delete(queues->store, STORE_JOBS, record_id_key(key, id), STORE_QUIET);
-    if (rc == 0)
-        rc = store_delete(queues->store, STORE_BODIES, record_id_key(key, id), STORE_QUIET);
-    return rc == STORE_NOT_FOUND ? STORE_CORRUPT : rc;
+    return 0;
 }
 
 int job_end_dedup(struct queues *queues, const struct record *record, bool queue_exists)
@@ -140,12 +127,10 @@ int job_end_dedup(struct queues *queues, const struct record *record, bool queue
 }
 
 static int end(struct queues *queues, struct queue *queue, const struct record *from,
-               const struct record *to)
+               enum job_state state)
 {
-    if (has_record(to->state))
-        return 0;
-    queue->now.counts.expired += to->state == JOB_EXPIRED;
-    int rc = job_delete_record(queues, from->id);
+    queue->now.counts.expired += state == JOB_EXPIRED;
+    int rc = record_delete_job(queues->store, from);
     return rc == 0 ? job_end_dedup(queues, from, true) : rc;
 }
 
@@ -161,9 +146,28 @@ int job_move(struct queues *queues, struct queue *queue, const struct record *fr
         rc = leave(queues, queue, from);
     if (rc == 0)
         rc = move_in_others(queues, queue, from, to);
+    if (rc != 0 || !has_record(to->state))
+        return rc == 0 ? end(queues, queue, from, to->state) : rc;
+    rc = enter(queues, queue, to);
+    return rc == 0 ? record_put_job(queues->store, to) : rc;
+}
+
+int job_add(struct queues *queues, struct queue *queue, struct record *record, struct slice body)
+{
+    static const struct record none = {.state = JOB_GONE};
+    if (!ways[JOB_GONE][record->state])
+        return STORE_CORRUPT;
+    record->queue = queue->now.fields.number;
+    int rc = registry_touch(&queues->registry, queue);
     if (rc == 0)
-        rc = enter(queues, queue, to);
-    return rc == 0 ? end(queues, queue, from, to) : rc;
+        rc = move_in_others(queues, queue, &none, record);
+    if (rc == 0)
+        rc = enter(queues, queue, record);
+    if (rc == 0)
+        rc = record_put_pushed(queues->store, record, body);
+    if (rc == 0 && record->error.data != NULL)
+        rc = record_put_job(queues->store, record);
+    return rc;
 }
 
 int job_find(struct queues *queues, uint64_t id, struct queue **queue, struct record *record)
@@ -206,13 +210,6 @@ enum job_state job_returns_to(const struct queue *queue, const struct record *re
     if (is_over(record->expires_at_ms, at_ms))
         return JOB_EXPIRED;
     return limit != 0 && record->deliveries >= limit ? JOB_DEAD : JOB_READY;
-}
-
-int job_body(struct queues *queues, uint64_t id, struct slice *body)
-{
-    uint8_t key[RECORD_NUMBER_SIZE];
-    int rc = store_get(queues->store, STORE_BODIES, record_id_key(key, id), body);
-    return rc == STORE_NOT_FOUND ? STORE_CORRUPT : rc;
 }
 
 void job_describe(const struct queue *queue, const struct record *record, struct job *job)

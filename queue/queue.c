@@ -99,18 +99,6 @@ static bool is_full(const struct queue *queue)
     return limit != 0 && jobs[JOB_READY] + jobs[JOB_LEASED] + jobs[JOB_DELAYED] >= limit;
 }
 
-/* Adds the job, whose body is written here, in its first state. */
-static int add_job(struct queues *queues, struct queue *queue, struct record *record,
-                   struct slice body)
-{
-    static const struct record none = {.state = JOB_GONE};
-    uint8_t key[RECORD_NUMBER_SIZE];
-    record->queue = queue->now.fields.number;
-    int rc = store_put(queues->store, STORE_BODIES, record_id_key(key, record->id), body,
-                       (struct slice){0}, STORE_QUIET);
-    return rc == 0 ? job_move(queues, queue, &none, record) : rc;
-}
-
 static struct record new_record(const struct queue *queue, const struct push_options *options,
                                 uint64_t now_ms)
 {
@@ -144,7 +132,7 @@ int queue_push(struct queues *queues, struct slice name, struct slice body,
     struct record record = new_record(queue, options, queues_now(queues));
     rc = ids_take(queues, &record.id);
     if (rc == 0)
-        rc = add_job(queues, queue, &record, body);
+        rc = job_add(queues, queue, &record, body);
     if (rc == 0)
         rc = open_window(queues, queue, &record);
     if (rc != 0)
@@ -182,7 +170,7 @@ static int lease_job(struct queues *queues, struct queue *queue, const struct re
         return rc;
     job_describe(queue, &leased, job);
     job->lease = leased.lease;
-    return job_body(queues, record->id, &job->body);
+    return record_get_body(queues->store, record->id, &job->body);
 }
 
 /* The body is kept: it is gone from the store before anybody has read it. */
@@ -193,7 +181,7 @@ static int pop_job(struct queues *queues, struct queue *queue, const struct reco
     struct slice body;
     gone.state = JOB_GONE;
     gone.deliveries += gone.deliveries < UINT32_MAX;
-    int rc = job_body(queues, record->id, &body);
+    int rc = record_get_body(queues->store, record->id, &body);
     if (rc != 0)
         return rc;
     buffer_restart(&queues->body);
@@ -273,7 +261,7 @@ static int give_back_popped(struct queues *queues, const struct job *job)
     if (taken && holder != job->id) /* its id belongs to another job by now */
         record.dedup = (struct slice){0};
     if (rc == 0)
-        rc = add_job(queues, queue, &record, job->body);
+        rc = job_add(queues, queue, &record, job->body);
     if (rc == 0 && record.dedup.size > 0 && !taken)
         rc = record_put_window(queues->store, record.queue, record.dedup, record.id, 0);
     if (rc == 0)
@@ -478,7 +466,7 @@ static int show(struct queues *queues, const struct queue *queue, const struct r
                 struct job *job)
 {
     job_describe(queue, record, job);
-    return job_body(queues, record->id, &job->body);
+    return record_get_body(queues->store, record->id, &job->body);
 }
 
 int queue_job(struct queues *queues, uint64_t id, struct job *job)

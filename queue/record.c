@@ -133,50 +133,41 @@ struct slice record_dedup_key(uint8_t buffer[RECORD_MAX_DEDUP_KEY], uint64_t que
  *     16    8   queue                    24  8  list
  *     32    8   pushed at                40  8  lease
  *     48    8   due at                   56  8  expires at
- *     64        error, producer's id
+ *     64        error, producer's id; in STORE_BODIES the body
  *
  * All of its head is always there, so that a job which moves keeps its size and is written over.
+ * Most jobs are pushed, taken and acknowledged: such a one has an entry in STORE_JOBS only while
+ * it is leased, and its body is written once.
  */
 enum { JOB_HEAD = 64, NO_ERROR = 0xffff };
 
-static void write_head(uint8_t *head, const struct record *record)
+/* Writes the head and what follows it but for the body, at most JOB_HEAD + RECORD_MAX_TAIL. */
+static struct slice encode_job(uint8_t *buffer, const struct record *record, struct slice error)
 {
-    head[0] = FORMAT;
-    head[1] = (uint8_t)record->state;
-    write_little16(head + 2, record->error.data != NULL ? record->error.size : NO_ERROR);
-    write_little16(head + 4, record->dedup.size);
-    write_little16(head + 6, 0);
-    write_little32(head + 8, record->priority);
-    write_little32(head + 12, record->deliveries);
-    write_little(head + 16, record->queue);
-    write_little(head + 24, record->list);
-    write_little(head + 32, record->pushed_at_ms);
-    write_little(head + 40, record->lease);
-    write_little(head + 48, record->due_at_ms);
-    write_little(head + 56, record->expires_at_ms);
+    uint8_t *tail = buffer + JOB_HEAD;
+    buffer[0] = FORMAT;
+    buffer[1] = (uint8_t)record->state;
+    write_little16(buffer + 2, error.data != NULL ? error.size : NO_ERROR);
+    write_little16(buffer + 4, record->dedup.size);
+    write_little16(buffer + 6, 0);
+    write_little32(buffer + 8, record->priority);
+    write_little32(buffer + 12, record->deliveries);
+    write_little(buffer + 16, record->queue);
+    write_little(buffer + 24, record->list);
+    write_little(buffer + 32, record->pushed_at_ms);
+    write_little(buffer + 40, record->lease);
+    write_little(buffer + 48, record->due_at_ms);
+    write_little(buffer + 56, record->expires_at_ms);
+    if (error.size > 0)
+        memcpy(tail, error.data, error.size);
+    if (record->dedup.size > 0)
+        memcpy(tail + error.size, record->dedup.data, record->dedup.size);
+    return slice_of(buffer, JOB_HEAD + error.size + record->dedup.size);
 }
 
-int record_put_job(struct store *store, const struct record *record)
+/* `body`: what is behind all else. */
+static int decode_job(struct slice value, struct record *record, struct slice *body)
 {
-    uint8_t key[RECORD_NUMBER_SIZE];
-    uint8_t head[JOB_HEAD + QUEUE_MAX_ERROR];
-    size_t size = JOB_HEAD;
-    write_head(head, record);
-    if (record->error.size > 0) {
-        memcpy(head + size, record->error.data, record->error.size);
-        size += record->error.size;
-    }
-    return store_put(store, STORE_JOBS, record_id_key(key, record->id), slice_of(head, size),
-                     record->dedup, STORE_QUIET);
-}
-
-int record_get_job(struct store *store, uint64_t id, struct record *record)
-{
-    uint8_t key[RECORD_NUMBER_SIZE];
-    struct slice value;
-    int rc = store_get(store, STORE_JOBS, record_id_key(key, id), &value);
-    if (rc != 0)
-        return rc;
     const uint8_t *head = value.data;
     if (value.size < JOB_HEAD || head[0] != FORMAT || head[1] >= JOB_STATES)
         return STORE_CORRUPT;
@@ -185,24 +176,78 @@ int record_get_job(struct store *store, uint64_t id, struct record *record)
     bool has_error = error_size != NO_ERROR;
     if (!has_error)
         error_size = 0;
-    if (error_size > QUEUE_MAX_ERROR || dedup_size > QUEUE_MAX_DEDUP_ID ||
-        value.size != JOB_HEAD + error_size + dedup_size)
+    size_t size = JOB_HEAD + error_size + dedup_size;
+    if (error_size > QUEUE_MAX_ERROR || dedup_size > QUEUE_MAX_DEDUP_ID || value.size < size)
         return STORE_CORRUPT;
-    *record = (struct record){
-        .id = id,
-        .state = (enum job_state)head[1],
-        .priority = read_little32(head + 8),
-        .deliveries = read_little32(head + 12),
-        .queue = read_little(head + 16),
-        .list = read_little(head + 24),
-        .pushed_at_ms = read_little(head + 32),
-        .lease = read_little(head + 40),
-        .due_at_ms = read_little(head + 48),
-        .expires_at_ms = read_little(head + 56),
-        .error = {.data = has_error ? head + JOB_HEAD : NULL, .size = error_size},
-        .dedup = {.data = dedup_size > 0 ? head + JOB_HEAD + error_size : NULL, .size = dedup_size},
-    };
+    record->state = (enum job_state)head[1];
+    record->priority = read_little32(head + 8);
+    record->deliveries = read_little32(head + 12);
+    record->queue = read_little(head + 16);
+    record->list = read_little(head + 24);
+    record->pushed_at_ms = read_little(head + 32);
+    record->lease = read_little(head + 40);
+    record->due_at_ms = read_little(head + 48);
+    record->expires_at_ms = read_little(head + 56);
+    record->error = slice_of(has_error ? head + JOB_HEAD : NULL, error_size);
+    record->dedup = slice_of(dedup_size > 0 ? head + JOB_HEAD + error_size : NULL, dedup_size);
+    *body = slice_of(head + size, value.size - size);
     return 0;
+}
+
+int record_put_job(struct store *store, const struct record *record)
+{
+    uint8_t key[RECORD_NUMBER_SIZE];
+    uint8_t buffer[JOB_HEAD + RECORD_MAX_TAIL];
+    return store_put(store, STORE_JOBS, record_id_key(key, record->id),
+                     encode_job(buffer, record, record->error), (struct slice){0}, STORE_QUIET);
+}
+
+int record_put_pushed(struct store *store, const struct record *record, struct slice body)
+{
+    uint8_t key[RECORD_NUMBER_SIZE];
+    uint8_t buffer[JOB_HEAD + RECORD_MAX_TAIL];
+    struct slice no_error = {0};
+    return store_put(store, STORE_BODIES, record_id_key(key, record->id),
+                     encode_job(buffer, record, no_error), body, STORE_QUIET);
+}
+
+int record_get_job(struct store *store, uint64_t id, struct record *record)
+{
+    uint8_t key[RECORD_NUMBER_SIZE];
+    struct slice value;
+    struct slice body;
+    record->id = id;
+    record->moved = true;
+    int rc = store_get(store, STORE_JOBS, record_id_key(key, id), &value);
+    if (rc == STORE_NOT_FOUND) {
+        record->moved = false;
+        rc = store_get(store, STORE_BODIES, record_id_key(key, id), &value);
+    }
+    if (rc == 0)
+        rc = decode_job(value, record, &body);
+    return rc == 0 && record->moved && body.size != 0 ? STORE_CORRUPT : rc;
+}
+
+int record_get_body(struct store *store, uint64_t id, struct slice *body)
+{
+    uint8_t key[RECORD_NUMBER_SIZE];
+    struct slice value;
+    struct record ignored;
+    int rc = store_get(store, STORE_BODIES, record_id_key(key, id), &value);
+    if (rc == 0)
+        rc = decode_job(value, &ignored, body);
+    return rc == STORE_NOT_FOUND ? STORE_CORRUPT : rc;
+}
+
+int record_delete_job(struct store *store, const struct record *record)
+{
+    uint8_t key[RECORD_NUMBER_SIZE];
+    int rc = 0;
+    if (record->moved)
+        rc = store_delete(store, STORE_JOBS, record_id_key(key, record->id), STORE_QUIET);
+    if (rc == 0)
+        rc = store_delete(store, STORE_BODIES, record_id_key(key, record->id), STORE_QUIET);
+    return rc == STORE_NOT_FOUND ? STORE_CORRUPT : rc;
 }
 
 /*

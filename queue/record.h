@@ -9,8 +9,8 @@
  *                   'i'                             ids that are reserved     (record_put_ids)
  *                   'n' + name of a queue           its number, lists and settings (…_queue)
  *                   'x' + list                      a list that is to be emptied   (…_leftover)
- *     STORE_JOBS    job id                          the job but for its body       (…_job)
- *     STORE_BODIES  job id                          its body, as it came
+ *     STORE_BODIES  job id                          the job as it was pushed, body included
+ *     STORE_JOBS    job id                          what it is now, once it has moved: without body
  *     STORE_LISTS   list, order, job id             empty; in LIST_WINDOWS the producer's id
  *     STORE_DEDUP   number of a queue, producer's id   job id, end of window       (…_window)
  *
@@ -45,6 +45,7 @@ struct place {
 /* A job, as it is stored. */
 struct record {
     uint64_t id;
+    bool moved;     /* since it was pushed: it has an entry in STORE_JOBS */
     uint64_t queue; /* its number */
     uint64_t list;  /* it is gone where this is not the queue's list for its state */
     uint64_t pushed_at_ms;
@@ -106,6 +107,13 @@ bool record_read_number_key(struct slice key, char kind, uint64_t *number);
  */
 int record_put_job(struct store *store, const struct record *record);
 int record_get_job(struct store *store, uint64_t id, struct record *record);
+
+/* The same for a job with its body, as it is pushed; its `error` is left out. */
+int record_put_pushed(struct store *store, const struct record *record, struct slice body);
+int record_get_body(struct store *store, uint64_t id, struct slice *body);
+
+/* Deletes all of the job that is not in lists or windows. */
+int record_delete_job(struct store *store, const struct record *record);
 
 int record_put_queue(struct store *store, struct slice name, const struct queue_fields *fields);
 int record_read_queue(struct slice value, struct queue_fields *fields);
