@@ -596,7 +596,7 @@ static int turn(struct server *server)
     server->counters.connections = connections_count(server->connections);
     server->service.announce = broadcast_wants_queues(server->broadcast);
     carry_out_held(server, time_ms);
-    service_begin_turn(&server->service, time_ms, TURN_MAX_EXPIRIES);
+    service_begin_turn(&server->service, time_ms, TURN_MAX_EXPIRIES, TURN_MAX_JOB_EXPIRIES);
     drain(server, time_ms);
     int rc = commit(server, time_ms);
     server->counters.turns += server->count > 0;

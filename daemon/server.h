@@ -20,7 +20,8 @@ enum {
     TURN_MAX_REQUESTS = 1024,
     SERVER_WINDOW = STORE_MAX_PREFETCH, /* requests read before the first is carried out */
     TURN_MAX_BYTES = 8 << 20,   /* of replies, and of the log, before a turn takes no more */
-    TURN_MAX_EXPIRIES = 4,      /* expiry transactions that one turn makes */
+    TURN_MAX_EXPIRIES = 4,      /* expiry transactions that one turn makes, of keys */
+    TURN_MAX_JOB_EXPIRIES = 2,  /* and of jobs, for each of which there is more to do */
     SERVER_BACKLOG = 4096,      /* peers that connect at once */
     TURN_MAX_HISTORY_US = 500,  /* that one turn reads history for watches, while none else waits */
     SERVER_HISTORY_SHARE = 10,  /* while requests come it may take one in so many of all moments, */

@@ -295,12 +295,13 @@ static void take_back_deliveries(struct service *service, uint64_t now_ms)
     deliveries_clear(deliveries);
 }
 
-void service_begin_turn(struct service *service, uint64_t now_ms, unsigned limit)
+void service_begin_turn(struct service *service, uint64_t now_ms, unsigned of_keys,
+                        unsigned of_jobs)
 {
     backups_expire(&service->backups, now_ms);
     take_back_deliveries(service, now_ms);
-    expire_keys(service, now_ms, limit);
-    expire_jobs(service, now_ms, limit);
+    expire_keys(service, now_ms, of_keys);
+    expire_jobs(service, now_ms, of_jobs);
     if (service->unmatched) {
         service->unmatched = false;
         waits_wake_all(service);

@@ -110,11 +110,12 @@ void service_refuse(struct service *service, const struct wire_request *request,
                     enum wire_code code, const char *message, struct buffer *out);
 
 /*
- * Begins a turn: gives back the jobs of undelivered replies, and does what is due by time, for keys
- * and for queues at most `limit` transactions of a thousand each. What is left of keys is absent to
- * every request all the same.
+ * Begins a turn: gives back the jobs of undelivered replies, and does what is due by time, in so
+ * many transactions of a thousand keys or jobs each at most. What is left of keys is absent to
+ * every request all the same; what is left of jobs is for the next turn.
  */
-void service_begin_turn(struct service *service, uint64_t now_ms, unsigned limit);
+void service_begin_turn(struct service *service, uint64_t now_ms, unsigned of_keys,
+                        unsigned of_jobs);
 
 /* Ends it, right before store_commit: the last transaction. Results as of that. */
 int service_end_turn(struct service *service, uint64_t now_ms);
