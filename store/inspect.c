@@ -3,14 +3,10 @@
 #include "store/offline.h"
 
 static const char *const table_names[STORE_TABLES] = {
-    [STORE_KEYS] = "keys",
-    [STORE_EXPIRY] = "expiry",
-    [STORE_META] = "meta",
-    [STORE_QUEUES] = "queues",
-    [STORE_JOBS] = "jobs",
-    [STORE_BODIES] = "bodies of jobs",
-    [STORE_LISTS] = "lists of jobs",
-    [STORE_DEDUP] = "ids of producers",
+    [STORE_KEYS] = "keys",           [STORE_EXPIRY] = "expiry",
+    [STORE_META] = "meta",           [STORE_QUEUES] = "queues",
+    [STORE_JOBS] = "jobs",           [STORE_BODIES] = "bodies of jobs",
+    [STORE_LISTS] = "lists of jobs", [STORE_DEDUP] = "ids of producers",
 };
 
 const char *store_table_name(unsigned table)
