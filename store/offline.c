@@ -60,6 +60,17 @@ static void engine_progress(void *context, uint64_t done, uint64_t total)
     tell_progress(context, "checkpoint", done, total);
 }
 
+static int fail_walk(struct offline *offline, int rc, struct store_error *error)
+{
+    struct engine_status status = {0};
+    offline->methods->status(offline->engine, &status);
+    if (rc == STORE_NO_MEMORY || status.failure != NULL)
+        return (int)store_fail(error, (enum store_code)rc, "%s",
+                               status.failure != NULL ? status.failure : "out of memory");
+    return (int)store_fail(error, (enum store_code)rc, "%s is damaged: it cannot be read",
+                           offline->methods->name);
+}
+
 /* Walks a table. Behind the last entry the result is 0. */
 static int each_of_table(struct offline *offline, unsigned table, offline_take_fn *take,
                          void *context, struct store_error *error)
@@ -68,24 +79,18 @@ static int each_of_table(struct offline *offline, unsigned table, offline_take_f
     struct engine_cursor *cursor;
     struct slice key;
     struct slice value;
+    int taken = 0;
     int rc = methods->cursor_open(offline->engine, NULL, table, &cursor);
     if (rc != 0)
-        return (int)store_fail(error, (enum store_code)rc, "no memory to read the state");
+        return fail_walk(offline, rc, error);
     rc = methods->cursor_seek(cursor, slice_of("", 0), &key, &value);
-    while (rc == 0) {
-        rc = take(context, table, key, &value, error);
-        if (rc != 0)
-            break;
-        rc = methods->cursor_next(cursor, &key, &value);
-        if (rc != 0 && rc != STORE_NOT_FOUND) {
-            struct engine_status status;
-            methods->status(offline->engine, &status);
-            (void)store_fail(error, (enum store_code)rc, "%s",
-                             status.failure != NULL ? status.failure : "cannot read the state");
-        }
+    while (rc == 0 && taken == 0) {
+        taken = take(context, table, key, &value, error);
+        if (taken == 0)
+            rc = methods->cursor_next(cursor, &key, &value);
     }
     methods->cursor_close(cursor);
-    return rc == STORE_NOT_FOUND ? 0 : rc;
+    return rc == 0 || rc == STORE_NOT_FOUND ? taken : fail_walk(offline, rc, error);
 }
 
 static int each_of_engine(struct offline *offline, offline_take_fn *take, void *context,
