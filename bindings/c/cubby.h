@@ -3,8 +3,8 @@
  *
  * A `struct cubby` is a handle to one daemon. It sends requests and receives replies, one at a
  * time (the functions named after methods: cubby_get, cubby_put …) or many at once (cubby_send…
- * and cubby_poll), and follows changes (cubby_subscribe). The connection is made in the
- * background, and made again when it breaks.
+ * and cubby_poll), and follows changes (cubby_subscribe, cubby_watch_open, cubby_mirror_open). The
+ * connection is made in the background, and made again when it breaks.
  *
  *     struct cubby *cubby;
  *     struct cubby_value value;
@@ -533,102 +533,6 @@ CUBBY_API size_t cubby_outstanding(const struct cubby *cubby);
 CUBBY_API int cubby_fd(struct cubby *cubby);
 CUBBY_API int64_t cubby_wait_ms(const struct cubby *cubby);
 
-/* ---- Changes -------------------------------------------------------------------------------- */
-
-enum cubby_change_kind { CUBBY_PUT = 1, CUBBY_DELETE, CUBBY_EXPIRE, CUBBY_EVICT };
-
-/* The final state of one key in one transaction. */
-struct cubby_change {
-    uint64_t seq;
-    uint32_t index; /* of `count` changes of this transaction */
-    uint32_t count;
-    enum cubby_change_kind kind;
-    struct cubby_bytes key;
-    struct cubby_bytes value; /* NULL data unless CUBBY_PUT */
-    uint64_t expires_at_ms;   /* 0: never */
-};
-
-/* Owns its bytes; ended with cubby_changes_free. */
-struct cubby_change_page {
-    const struct cubby_change *changes;
-    size_t count;
-    struct cubby_bytes epoch;
-    uint64_t seq; /* everything up to here is covered: the next call's `since` */
-    uint64_t oldest;
-};
-
-struct cubby_changes_options {
-    int64_t timeout_ms;
-    uint64_t since;            /* changes with a seq over this */
-    struct cubby_bytes prefix; /* NULL data: all keys */
-    struct cubby_bytes epoch;  /* of `since`; another one's is CUBBY_COMPACTED. NULL data: any */
-    uint32_t limit;            /* 1 to 10,000; 0: 1,000 */
-};
-
-/* A page of history, transactions whole. The end is reached where `seq` is `since`. */
-CUBBY_API enum cubby_status cubby_changes(struct cubby *cubby, struct cubby_change_page **page,
-                                          const struct cubby_changes_options *options);
-CUBBY_API enum cubby_status cubby_read_changes(struct cubby_bytes result,
-                                               struct cubby_change_page **page);
-CUBBY_API void cubby_changes_free(struct cubby_change_page **page);
-
-/*
- * A subscription delivers every change of the keys with a prefix, in order, each once, from
- * where it starts and for as long as the handle lives. It listens to the broadcast, and whenever
- * something may be missing there (a connection made or made again, messages dropped, silence) it
- * asks for what is missing over the request socket. Its callbacks run in cubby_poll and in the
- * functions that wait; a program has to call one of them, and be it once a second.
- */
-struct cubby_subscription;
-
-struct cubby_reset {
-    struct cubby_bytes epoch;
-    uint64_t oldest;
-    uint64_t seq; /* the subscription goes on behind this one */
-};
-
-struct cubby_subscriber {
-    /* One change; alive during the callback. */
-    void (*on_change)(void *context, const struct cubby_change *change);
-    /*
-     * What came before `seq` can no longer be told: history of that age is not kept, or belongs
-     * to another epoch. A copy has to be made afresh, by scanning. NULL: not told.
-     */
-    void (*on_reset)(void *context, const struct cubby_reset *reset);
-};
-
-struct cubby_subscribe_options {
-    bool has_since; /* deliver changes with a seq over `since`; else from now on */
-    uint64_t since;
-    struct cubby_bytes epoch; /* of `since`; NULL data: the daemon's of now */
-};
-
-/*
- * Never blocks; the subscription starts with the next cubby_poll. Without `since`, "now" is when
- * the daemon first answers. *subscription is not needed but for the two functions below. The
- * callbacks may do what a cubby_callback may.
- */
-CUBBY_API enum cubby_status cubby_subscribe(struct cubby *cubby, struct cubby_bytes prefix,
-                                            const struct cubby_subscriber *subscriber,
-                                            void *context, struct cubby_subscription **subscription,
-                                            const struct cubby_subscribe_options *options);
-
-/*
- * No callback follows. Sets *subscription to NULL; NULL is fine. Also from its own callbacks.
- * Closing the handle ends its subscriptions too.
- */
-CUBBY_API void cubby_unsubscribe(struct cubby_subscription **subscription);
-
-struct cubby_position {
-    struct cubby_bytes epoch; /* empty until the daemon has answered; lives until the next call */
-    uint64_t seq;             /* every change up to here has been delivered */
-    bool live;                /* nothing is known to be missing */
-};
-
-/* Where the subscription is: what `since` and `epoch` take to go on from here another time. */
-CUBBY_API struct cubby_position
-cubby_subscription_position(const struct cubby_subscription *subscription);
-
 /* ---- MessagePack for simple values ---------------------------------------------------------- */
 
 /*
@@ -680,6 +584,7 @@ CUBBY_API bool cubby_map_find(struct cubby_bytes map, const char *name, struct c
 }
 #endif
 
+#include "cubby_changes.h"
 #include "cubby_queues.h"
 
 #endif

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "bindings/c/subscription.h"
+#include "bindings/c/task.h"
+#include "bindings/c/watch.h"
 
 #ifndef CUBBY_VERSION
 #error "CUBBY_VERSION comes from the build"
@@ -239,7 +241,13 @@ static void answer_failure(struct cubby *cubby, struct slot *slot, enum cubby_st
 static void dispatch(struct cubby *cubby, struct slice payload)
 {
     struct wire_reply decoded;
-    if (wire_decode_reply(payload, &decoded) != 0 || !decoded.has_msgid)
+    struct wire_notification notification;
+    if (wire_decode_reply(payload, &decoded) != 0) {
+        if (wire_decode_notification(payload, &notification) == 0)
+            watch_notified(cubby, &notification);
+        return;
+    }
+    if (!decoded.has_msgid)
         return;
     struct slot *slot = slots_find(&cubby->slots, decoded.msgid);
     if (slot == NULL)
@@ -357,14 +365,18 @@ static int work(struct cubby *cubby, const bool *stop)
     events += expire(cubby, now);
     if (cubby->subscriptions != NULL && !*stop)
         events += subscriptions_work(cubby, now);
+    if (cubby->tasks != NULL && !*stop)
+        events += tasks_work(cubby, now);
     return events;
 }
 
 static int64_t next_due_ms(const struct cubby *cubby)
 {
     int64_t due = cubby->next_due_ms;
-    int64_t other = subscriptions_due_ms(cubby);
-    return other < due ? other : due;
+    int64_t subscriptions = subscriptions_due_ms(cubby);
+    int64_t tasks = tasks_due_ms(cubby);
+    due = subscriptions < due ? subscriptions : due;
+    return tasks < due ? tasks : due;
 }
 
 int64_t cubby_wait_ms(const struct cubby *cubby)
@@ -433,6 +445,7 @@ void cubby_close(struct cubby **cubby)
     closed->closing = true;
     answer_closed(closed);
     subscriptions_free(closed);
+    tasks_free(closed);
     release(closed);
 }
 

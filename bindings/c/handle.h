@@ -34,10 +34,11 @@ struct cubby {
     unsigned incoming;
     bool dispatching; /* a callback runs */
     bool closing;
-    size_t own_requests; /* outstanding ones of subscriptions */
+    size_t own_requests; /* outstanding ones of subscriptions and tasks */
     struct failure failure;
     struct failure reply_failure;
     struct cubby_subscription *subscriptions;
+    struct task *tasks;    /* watches and mirrors: see task.h */
     zmq_pollitem_t *items; /* room for the request socket and each subscription's */
     int fd;                /* an epoll of all sockets' descriptors; -1 until asked for */
 };

@@ -10,7 +10,7 @@
 
 #include "tests/bindings/peer.h"
 
-enum { SCRIPT_NOTIFICATIONS = 4, SCRIPT_TEXT_SIZE = 1024 };
+enum { SCRIPT_NOTIFICATIONS = 20, SCRIPT_TEXT_SIZE = 1024 };
 
 struct script_step {
     const char *request; /* "queue.push [\"q\",1]" */
