@@ -1,44 +1,9 @@
 /*
  * What store/engine.h promises, checked on every engine: each test runs once for each row of
- * `engines`. Random tests print their seed where they fail, and take it from CUBBY_SEED. What
- * concerns threads is in engine_threads.c.
+ * engine_rows.h. Random tests print their seed where they fail, and take it from CUBBY_SEED. What
+ * concerns threads is in engine_threads.c, what is left on disk in engine_disk.c.
  */
-#include <criterion/criterion.h>
-#include <criterion/parameterized.h>
-#include <ftw.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include "tests/store/engine_model.h"
-
-static const struct engine_methods *const engines[] = {&engine_memory, &engine_lmdb};
-
-enum { ENGINES = sizeof(engines) / sizeof(engines[0]) };
-
-static unsigned rows[ENGINES];
-
-static struct criterion_test_params all_rows(void)
-{
-    for (unsigned i = 0; i < ENGINES; i++)
-        rows[i] = i;
-    return cr_make_param_array(unsigned, rows, ENGINES);
-}
-
-#define CONTRACT(name)                                                                             \
-    ParameterizedTestParameters(engine_contract, name)                                             \
-    {                                                                                              \
-        return all_rows();                                                                         \
-    }                                                                                              \
-    ParameterizedTest(const unsigned *row, engine_contract, name)
-
-/* Engines on disk get a directory that lives as long as the test's engine. */
-static bool is_on_disk(const struct engine_methods *methods)
-{
-    return methods != &engine_memory;
-}
-
-enum { MAX_DIRECTORY = 64 };
+#include "tests/store/engine_rows.h"
 
 struct place {
     char directory[MAX_DIRECTORY];
@@ -53,38 +18,6 @@ static struct place *find_place(const struct engine *engine)
     while (place->engine != engine)
         place++;
     return place;
-}
-
-static void make_directory(char *directory)
-{
-    snprintf(directory, MAX_DIRECTORY, "/tmp/cubby-contract-XXXXXX");
-    cr_assert_not_null(mkdtemp(directory));
-}
-
-static int remove_one(const char *path, const struct stat *status, int type, struct FTW *place)
-{
-    (void)status;
-    (void)type;
-    (void)place;
-    return remove(path);
-}
-
-static void remove_directory(const char *directory)
-{
-    enum { OPEN_FILES = 8 };
-    cr_assert_eq(nftw(directory, remove_one, OPEN_FILES, FTW_DEPTH | FTW_PHYS), 0);
-}
-
-static struct engine *open_there(const struct engine_methods *methods, struct failure *failure,
-                                 const char *directory, struct engine_mark *mark)
-{
-    struct engine *engine = NULL;
-    struct engine_options options = {
-        .directory = directory, .admit = failure != NULL ? admit : NULL, .admit_context = failure};
-    struct store_error error = {0};
-    int result = methods->open(&engine, &options, mark, &error);
-    cr_assert_eq(result, STORE_OK, "%s", error.message);
-    return engine;
 }
 
 static struct engine *open_engine(const struct engine_methods *methods, struct failure *failure)
@@ -112,11 +45,6 @@ static void close_engine(struct engine *engine)
     remove_directory(place->directory);
 }
 
-static int put(struct engine *engine, struct slice key, struct slice value)
-{
-    return engine->methods->put(engine, 0, key, value);
-}
-
 static int put_text(struct engine *engine, const char *key, const char *value)
 {
     return put(engine, slice_of_text(key), slice_of_text(value));
@@ -127,14 +55,6 @@ static int delete_text(struct engine *engine, const char *key)
     return engine->methods->delete (engine, 0, slice_of_text(key));
 }
 
-static struct engine_cursor *open_cursor(struct engine *engine, struct engine_snapshot *snapshot,
-                                         unsigned table)
-{
-    struct engine_cursor *cursor = NULL;
-    cr_assert_eq(engine->methods->cursor_open(engine, snapshot, table, &cursor), STORE_OK);
-    return cursor;
-}
-
 static struct engine_snapshot *take_snapshot(struct engine *engine)
 {
     struct engine_snapshot *snapshot = NULL;
@@ -142,15 +62,6 @@ static struct engine_snapshot *take_snapshot(struct engine *engine)
     cr_assert_eq(engine->methods->commit(engine, &mark), STORE_OK);
     cr_assert_eq(engine->methods->snapshot(engine, &snapshot), STORE_OK);
     return snapshot;
-}
-
-static bool holds(struct engine *engine, struct engine_snapshot *snapshot, unsigned table,
-                  const struct model *model)
-{
-    struct engine_cursor *cursor = open_cursor(engine, snapshot, table);
-    bool same = walks_as(cursor, model, true) && walks_as(cursor, model, false);
-    engine->methods->cursor_close(cursor);
-    return same;
 }
 
 /* Keys and values in shapes that are hard in different ways. */
@@ -639,20 +550,6 @@ CONTRACT(keys_that_repeat_one_byte_are_told_apart_by_their_length)
     close_engine(engine);
 }
 
-static void fill(struct engine *engine, struct model *model, unsigned count, const char *round)
-{
-    char key[64];
-    char value[96];
-    for (unsigned i = 0; i < count; i++) {
-        unsigned number = (unsigned)((uint64_t)i * 7919 % count);
-        struct slice name = numbered(key, sizeof(key), "key", number);
-        struct slice content = numbered(value, sizeof(value), round, number);
-        cr_assert_eq(put(engine, name, content), STORE_OK);
-        if (model != NULL)
-            model_put(model, name, content);
-    }
-}
-
 CONTRACT(a_value_got_from_the_engine_may_be_put_back)
 {
     struct engine *engine = open_engine(engines[*row], NULL);
@@ -931,153 +828,4 @@ CONTRACT(without_a_directory_a_checkpoint_succeeds_and_the_next_open_finds_nothi
     engine = open_engine(engines[*row], NULL);
     cr_assert(holds(engine, NULL, 0, &none));
     close_engine(engine);
-}
-
-/* What is kept on disk. */
-
-static struct engine_mark mark_of(uint64_t position)
-{
-    return (struct engine_mark){
-        .position = position, .seq = 2 * position, .time_ms = 1000 * position};
-}
-
-static void commit_at(struct engine *engine, uint64_t position)
-{
-    struct engine_mark mark = mark_of(position);
-    cr_assert_eq(engine->methods->commit(engine, &mark), STORE_OK);
-}
-
-CONTRACT(a_checkpoint_is_there_when_the_engine_is_opened_again)
-{
-    const struct engine_methods *methods = engines[*row];
-    char directory[MAX_DIRECTORY];
-    struct model model = {0};
-    struct engine_mark mark;
-    struct engine_status status;
-    if (!is_on_disk(methods))
-        return;
-    make_directory(directory);
-    struct engine *engine = open_there(methods, NULL, directory, &mark);
-    fill(engine, &model, 3000, "kept");
-    commit_at(engine, 7);
-    cr_assert_eq(methods->checkpoint(engine, true), STORE_OK);
-    methods->status(engine, &status);
-    cr_assert_eq(status.at.position, 7);
-    cr_assert_gt(status.size, 30000);
-    methods->close(engine);
-    engine = open_there(methods, NULL, directory, &mark);
-    cr_assert_eq(mark.position, 7);
-    cr_assert_eq(mark.seq, 14);
-    cr_assert_eq(mark.time_ms, 7000);
-    cr_assert(holds(engine, NULL, 0, &model));
-    methods->close(engine);
-    model_free(&model);
-    remove_directory(directory);
-}
-
-CONTRACT(what_was_not_committed_never_gets_to_the_disk)
-{
-    const struct engine_methods *methods = engines[*row];
-    char directory[MAX_DIRECTORY];
-    struct model model = {0};
-    struct engine_mark mark;
-    if (!is_on_disk(methods))
-        return;
-    make_directory(directory);
-    struct engine *engine = open_there(methods, NULL, directory, &mark);
-    fill(engine, &model, 1000, "kept");
-    commit_at(engine, 1);
-    cr_assert_eq(methods->checkpoint(engine, true), STORE_OK);
-    fill(engine, NULL, 9000, "never committed, and more than what is held back at once");
-    methods->close(engine);
-    engine = open_there(methods, NULL, directory, &mark);
-    cr_assert_eq(mark.position, 1);
-    cr_assert(holds(engine, NULL, 0, &model));
-    methods->close(engine);
-    model_free(&model);
-    remove_directory(directory);
-}
-
-/* Each round rewrites the same keys with its number, so that a state tells which round it is of. */
-enum { CRASH_KEYS = 300 };
-
-static void write_round(struct engine *engine, uint64_t round)
-{
-    for (unsigned i = 0; i < CRASH_KEYS; i++) {
-        char text[64];
-        struct slice key = numbered(text, sizeof(text), "key", i);
-        cr_assert_eq(put(engine, key, slice_of(&round, sizeof(round))), STORE_OK);
-    }
-}
-
-/* Writes rounds until it is killed; the parent hears of each commit. */
-static void write_until_killed(const struct engine_methods *methods, const char *directory,
-                               int report)
-{
-    struct engine_mark mark;
-    struct engine *engine = open_there(methods, NULL, directory, &mark);
-    for (uint64_t round = mark.position + 1;; round++) {
-        write_round(engine, round);
-        commit_at(engine, round);
-        if (round % 5 == 0)
-            (void)methods->checkpoint(engine, round % 2 == 0);
-        if (write(report, "", 1) != 1)
-            _exit(1);
-    }
-}
-
-static void kill_after(const struct engine_methods *methods, const char *directory,
-                       uint64_t reports, uint64_t pause_us)
-{
-    int pipe_ends[2];
-    char byte;
-    cr_assert_eq(pipe(pipe_ends), 0);
-    pid_t child = fork();
-    cr_assert_geq(child, 0);
-    if (child == 0)
-        write_until_killed(methods, directory, pipe_ends[1]);
-    close(pipe_ends[1]);
-    for (uint64_t i = 0; i < reports; i++)
-        cr_assert_eq(read(pipe_ends[0], &byte, 1), 1);
-    usleep((useconds_t)pause_us);
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
-    close(pipe_ends[0]);
-}
-
-/* Every key has the round that the mark names. */
-static bool is_round(struct engine *engine, uint64_t round)
-{
-    uint64_t count = 0;
-    struct slice none = {0};
-    bool good = engine->methods->count(engine, 0, none, none, &count) == 0 &&
-                count == (round > 0 ? CRASH_KEYS : 0);
-    for (unsigned i = 0; good && round > 0 && i < CRASH_KEYS; i++) {
-        char text[64];
-        struct slice value;
-        struct slice key = numbered(text, sizeof(text), "key", i);
-        good = engine->methods->get(engine, 0, key, &value) == STORE_OK &&
-               slice_equal(value, slice_of(&round, sizeof(round)));
-    }
-    return good;
-}
-
-CONTRACT(what_a_kill_leaves_is_the_state_of_one_commit)
-{
-    const struct engine_methods *methods = engines[*row];
-    struct random random = random_start();
-    char directory[MAX_DIRECTORY];
-    struct engine_mark mark;
-    int rounds = getenv("CUBBY_LONG") != NULL ? 300 : 12;
-    if (!is_on_disk(methods))
-        return;
-    make_directory(directory);
-    for (int i = 0; i < rounds; i++) {
-        kill_after(methods, directory, random_below(&random, 20), random_below(&random, 3000));
-        struct engine *engine = open_there(methods, NULL, directory, &mark);
-        cr_assert(is_round(engine, mark.position), "round %d, mark %llu, CUBBY_SEED=%llu", i,
-                  (unsigned long long)mark.position, (unsigned long long)random.seed);
-        methods->close(engine);
-    }
-    remove_directory(directory);
 }
