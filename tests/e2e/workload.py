@@ -124,7 +124,16 @@ class Model:
 def observe(client, since=None):
     """What there is to see: {seq, oldest, epoch, entries, changes by seq}. Changes from `since`
     on, or as far back as they go."""
-    hello = client.call("hello")
+    while True:
+        hello = client.call("hello")
+        try:
+            return observe_since(client, hello, max(hello["oldest"] - 1, since or 0))
+        except CubbyError as error:  # a checkpoint came to its end, and the log was trimmed
+            if error.code != "compacted" or client.call("hello")["oldest"] == hello["oldest"]:
+                raise
+
+
+def observe_since(client, hello, since):
     entries, after = {}, {}
     while True:
         page = client.call("scan", {"limit": 10000, **after})
@@ -134,7 +143,6 @@ def observe(client, since=None):
             break
         after = {"after": page["next"]}
     changes = {}
-    since = max(hello["oldest"] - 1, since or 0)
     for seq, index, count, kind, key, value, _ in all_changes(client, since, limit=10000):
         if seq <= page["seq"]:
             changes.setdefault(seq, []).append((index, count, kind, key, shortened(value)))
