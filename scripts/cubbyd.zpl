@@ -11,8 +11,9 @@
 #   ~/.local/state/cubby. "none": nothing on disk, all gone at exit.
 #data = "/var/lib/cubby"
 
-#   What holds the state: memory (which is as durable as the others, through the log) or lmdb. The
-#   default is what the data directory has, in a new one memory.
+#   What holds the state: memory (which is as durable as the others, through the log), or on disk
+#   lmdb (quick to read) or rocksdb (quick to write). The default is what the data directory has,
+#   in a new one memory.
 #engine = "memory"
 
 #   always: a reply to a write means that it is synced to disk. interval: it is synced at most

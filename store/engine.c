@@ -1,6 +1,7 @@
 #include "store/engine.h"
 
-static const struct engine_methods *const engines[] = {&engine_memory, &engine_lmdb};
+static const struct engine_methods *const engines[] = {&engine_memory, &engine_lmdb,
+                                                       &engine_rocksdb};
 
 const struct engine_methods *engine_find(const char *name)
 {
@@ -12,5 +13,5 @@ const struct engine_methods *engine_find(const char *name)
 
 const char *engine_names(void)
 {
-    return "memory and lmdb";
+    return "memory, lmdb and rocksdb";
 }

@@ -20,9 +20,9 @@
  *
  * Order is slice_compare. Keys are 0 to ENGINE_MAX_KEY bytes, values 0 to ENGINE_MAX_VALUE.
  *
- * A view (a struct slice that an engine hands out) lives until the next put or delete on the
- * same engine, views from a cursor also only until the cursor moves or is closed; views from a
- * cursor on a snapshot are not affected by writes.
+ * A view (a struct slice that an engine hands out) lives until the next put, delete, commit or
+ * status on the same engine, views from a cursor also only until the cursor moves or is closed;
+ * views from a cursor on a snapshot are not affected by writes.
  */
 #ifndef STORE_ENGINE_H
 #define STORE_ENGINE_H
@@ -91,6 +91,7 @@ struct engine_status {
     uint64_t size;   /* bytes on disk */
     uint64_t cost;   /* bytes that a checkpoint writes, where it writes all of the state; else 0 */
     uint64_t cache;  /* bytes of memory that hold no more than copies of what is on disk */
+    bool full;       /* the disk has no room for what was committed, see commit */
     const char *failure; /* of the last that failed, or of a commit; NULL: none. A view */
 };
 
@@ -160,7 +161,8 @@ struct engine_methods {
     /*
      * The present state, kept as it is until released, at a cost that does not depend on its
      * size. Several may exist. Both are called by the loop's thread; snapshot only where nothing
-     * was written since the last commit (or since open).
+     * was written since the last commit (or since open). STORE_NO_MEMORY; STORE_FULL while the disk
+     * has no room for what was committed.
      */
     int (*snapshot)(struct engine *engine, struct engine_snapshot **snapshot);
     void (*release)(struct engine *engine, struct engine_snapshot *snapshot);
@@ -168,8 +170,11 @@ struct engine_methods {
     /*
      * Everything written so far is in the log, up to `mark`, and as durable there as its durability
      * says. The engine may write it to its own files whenever it likes, and does so in time by
-     * itself where its memory would grow. A failure (STORE_IO, STORE_FULL, STORE_NO_MEMORY) is
-     * final: status has the sentence, the engine takes nothing more, and is closed.
+     * itself where its memory would grow. Where the disk has no room for that the engine may keep
+     * it in memory for a while, and says so by `full` in status: the store puts nothing more then,
+     * though it goes on to delete, and commits again with the same mark now and then, whereupon
+     * the engine tries again. A failure (STORE_IO, STORE_FULL, STORE_NO_MEMORY) is final: status
+     * has the sentence, the engine takes nothing more, and is closed.
      */
     int (*commit)(struct engine *engine, const struct engine_mark *mark);
 
@@ -204,6 +209,9 @@ extern const struct engine_methods engine_memory;
 
 /* The state on disk, in LMDB's memory-mapped B+tree: quick to read, and not bound by memory. */
 extern const struct engine_methods engine_lmdb;
+
+/* The state on disk, in RocksDB's log-structured tree: quick to write, and not bound by memory. */
+extern const struct engine_methods engine_rocksdb;
 
 /* The engine of that name, NULL where there is none; and the names of all, for a sentence. */
 const struct engine_methods *engine_find(const char *name);

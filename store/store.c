@@ -3,6 +3,8 @@
 
 #include "store/store_internal.h"
 
+enum { RETRY_AFTER_MS = 500 }; /* while the disk is full */
+
 /*
  * What one write replaced, for taking it back. The undo list is a stack of bytes: key, old value,
  * and this behind them, so that it is read from its end.
@@ -534,6 +536,8 @@ int store_put(struct store *store, enum store_table table, struct slice key, str
     bool existed = rc == 0;
     if (rc != 0 && rc != STORE_NOT_FOUND)
         return rc;
+    if (store->status.full && change != STORE_RESERVED)
+        return STORE_FULL;
     if (!quiet &&
         !store_has_room(store, growth(key, head.size + value.size, existed ? &old : NULL)))
         return STORE_FULL;
@@ -652,10 +656,21 @@ static bool checkpoint_is_due(const struct store *store)
     return store->again || (store->written >= size && store->written >= store->status.cost);
 }
 
+/* The engine has no room on the disk for what it keeps: it is asked now and then to try again. */
+static void try_again(struct store *store)
+{
+    if (!store->status.full || store->now_ms < store->retry_ms)
+        return;
+    store->retry_ms = store->now_ms + RETRY_AFTER_MS;
+    if (store->engine->methods->commit(store->engine, &store->mark) != 0)
+        store->broken = true;
+}
+
 void store_poll(struct store *store)
 {
     if (store->open_turn || store->broken)
         return;
+    try_again(store);
     store->engine->methods->status(store->engine, &store->status);
     if (store->directory == NULL) /* with nothing on disk the log serves its readers alone */
         log_trim(store->log, UINT64_MAX, store->log_retain);

@@ -244,8 +244,8 @@ void store_stats(const struct store *store, struct store_stats *stats);
 /*
  * The present state, kept still: every table, entry by entry, in the order of table and key. Only
  * with nothing pending. store_snapshot_next: STORE_NOT_FOUND behind the last; views live until the
- * snapshot's next call. To be released before the store is closed. STORE_NO_MEMORY, STORE_IO,
- * STORE_CORRUPT.
+ * snapshot's next call. To be released before the store is closed. STORE_NO_MEMORY, STORE_FULL,
+ * STORE_IO, STORE_CORRUPT.
  */
 struct store_snapshot;
 

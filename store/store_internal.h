@@ -23,8 +23,9 @@ struct store {
     struct sieve sieve; /* of the keys, where it evicts */
     uint64_t log_retain;
     uint64_t checkpoint_size;
-    uint64_t written; /* bytes of log since the last checkpoint was begun */
-    bool again;       /* a checkpoint was asked for while one was running */
+    uint64_t written;  /* bytes of log since the last checkpoint was begun */
+    bool again;        /* a checkpoint was asked for while one was running */
+    uint64_t retry_ms; /* when the engine is asked again whether there is room */
 
     uint64_t now_ms;
     uint64_t seq;           /* of the last ended transaction that made a change */

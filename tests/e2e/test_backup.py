@@ -12,7 +12,7 @@ from harness import CUBBYD, Client, CubbyError, Daemon, run, seeded
 
 CUBBY = os.environ.get("CUBBY") or os.path.join(os.path.dirname(CUBBYD), "../bindings/cli/cubby")
 ENVIRONMENT = {**os.environ, "PATH": f"{os.path.dirname(CUBBYD)}:{os.environ['PATH']}"}
-ENGINES = ("memory", "lmdb")
+ENGINES = ("memory", "lmdb", "rocksdb")
 
 
 def entries_of(client):

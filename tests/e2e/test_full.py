@@ -1,6 +1,7 @@
 """Limits of memory and disk: writes are refused, everything else goes on, and it recovers."""
 
 import os
+import random
 import subprocess
 import tempfile
 import unittest
@@ -8,6 +9,7 @@ import unittest
 from harness import MIB, Client, CubbyError, Daemon, all_changes, eventually
 
 VALUE = "x" * 100000
+ENGINES_ON_DISK = ("rocksdb",)
 
 
 def put(client, key, value=VALUE, **options):
@@ -95,6 +97,7 @@ class Memory(Full, unittest.TestCase):
 class Disk(Full, unittest.TestCase):
     def setUp(self):
         self.directory = tempfile.mkdtemp(prefix="cubby-")
+        self.filler = os.path.join(self.directory, "filler")
         self.addCleanup(os.rmdir, self.directory)
         mounted = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", "size=48M", "cubby-test", self.directory],
@@ -153,13 +156,52 @@ class Disk(Full, unittest.TestCase):
         self.assertEqual(daemon.wait(), 1)
         self.assertEqual(len(daemon.lines), 1, daemon.stderr)
 
+    def test_an_engine_without_room_for_its_files_keeps_what_is_committed_until_there_is(self):
+        for engine in ENGINES_ON_DISK:
+            with self.subTest(engine=engine):
+                self.grow("200M")
+                self.engine_runs_out(engine)
+
+    def engine_runs_out(self, engine):
+        """The log has room in its segment, the engine has not."""
+        randomness = random.Random(1)
+        values = [randomness.randbytes(20000) for _ in range(1000)]
+        with Daemon("--engine", engine, "--memory-limit", "16M",
+                    data=f"{self.directory}/{engine}") as daemon:
+            with Client(daemon) as client:
+                eventually(lambda: self.fill_up() == 0, "the log has prepared its segments")
+                os.truncate(self.filler, os.path.getsize(self.filler) - MIB)
+                count = 0
+                while put(client, f"f{count}", values[count]):
+                    count += 1
+                self.assertGreater(count, 20)
+                self.assertIs(client.call("delete", "f0"), True)
+                self.assertEqual(client.call("get", "f1")[0], values[1])
+                self.assertFalse(put(client, "f0"))
+                self.assertEqual(client.call("count"), count - 1)
+                os.unlink(self.filler)
+                eventually(lambda: put(client, "f0"), "writes work again")
+                client.call("checkpoint")
+                seq = client.call("hello")["seq"]
+            daemon.kill()
+            daemon.start()
+            with Client(daemon) as client:
+                self.assertEqual(client.call("hello")["seq"], seq)
+                self.assertEqual(client.call("count"), count)
+                for number in range(1, count):
+                    self.assertEqual(client.call("get", f"f{number}")[0], values[number])
+            daemon.stop()
+
     def fill_up(self):
-        with open(self.directory + "/filler", "wb", buffering=0) as file:
+        """How many bytes that took."""
+        with open(self.filler, "ab", buffering=0) as file:
+            before = file.tell()
             try:
                 while file.write(bytes(MIB)):
                     pass
             except OSError:
                 pass
+            return file.tell() - before
 
 
 if __name__ == "__main__":

@@ -886,7 +886,7 @@ class Pipelining(QueueCase):
 
 
 class Restarts(unittest.TestCase):
-    ENGINES = ("memory", "lmdb")
+    ENGINES = ("memory", "lmdb", "rocksdb")
 
     def fill(self, client):
         """Jobs in every state, and settings; what there is to see of them."""

@@ -12,7 +12,8 @@
 
 #include "tests/store/engine_model.h"
 
-static const struct engine_methods *const engines[] = {&engine_memory, &engine_lmdb};
+static const struct engine_methods *const engines[] = {&engine_memory, &engine_lmdb,
+                                                       &engine_rocksdb};
 
 enum { ENGINES = sizeof(engines) / sizeof(engines[0]) };
 
