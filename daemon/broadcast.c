@@ -1,16 +1,12 @@
 #include "daemon/broadcast.h"
 
+#include <sys/random.h>
 #include <zmq.h>
 
 #include "daemon/method.h"
+#include "daemon/subscriptions.h"
 
-enum {
-    FIRST_MESSAGES = 64,
-    TOPIC_CHANGE = 'k',
-    TOPIC_QUEUE = 'q',
-    TOPIC_HEARTBEAT = 'h',
-    SUBSCRIBE = 1, /* first byte of what a subscriber sends; 0 takes it back */
-};
+enum { FIRST_MESSAGES = 64 };
 
 /* A message that waits for its turn to be committed: where it is in `bytes`. */
 struct message {
@@ -32,8 +28,7 @@ struct broadcast {
     struct store *store;
     struct store_history *history;
     struct counters *counters;
-    unsigned change_subscriptions; /* different ones that may match a change's topic */
-    unsigned queue_subscriptions;  /* or that of a queue */
+    struct subscriptions subscriptions;
     uint64_t gathered_seq;
     struct buffer bytes;     /* topic and encoded change of each message, one behind the other */
     struct messages changes; /* both in the order of their seqs */
@@ -64,9 +59,12 @@ static void refresh_head(struct broadcast *broadcast)
 
 struct broadcast *broadcast_new(void *socket, struct store *store, struct counters *counters)
 {
+    uint64_t seed = 0;
     struct broadcast *broadcast = calloc(1, sizeof *broadcast);
     if (broadcast == NULL)
         return NULL;
+    (void)!getrandom(&seed, sizeof seed, 0);
+    subscriptions_init(&broadcast->subscriptions, seed);
     broadcast->socket = socket;
     broadcast->store = store;
     broadcast->counters = counters;
@@ -83,6 +81,7 @@ void broadcast_free(struct broadcast **pointer)
     if (broadcast == NULL)
         return;
     store_history_close(&broadcast->history);
+    subscriptions_free(&broadcast->subscriptions);
     buffer_free(&broadcast->bytes);
     buffer_free(&broadcast->head);
     buffer_free(&broadcast->scratch);
@@ -92,29 +91,9 @@ void broadcast_free(struct broadcast **pointer)
     *pointer = NULL;
 }
 
-static void count_subscription(unsigned *count, bool more)
-{
-    if (more)
-        ++*count;
-    else if (*count > 0)
-        --*count;
-}
-
-static void note_subscription(struct broadcast *broadcast, struct slice message)
-{
-    if (message.size == 0 || message.data[0] > SUBSCRIBE)
-        return;
-    bool more = message.data[0] == SUBSCRIBE;
-    bool everything = message.size == 1;
-    if (everything || message.data[1] == TOPIC_CHANGE)
-        count_subscription(&broadcast->change_subscriptions, more);
-    if (everything || message.data[1] == TOPIC_QUEUE)
-        count_subscription(&broadcast->queue_subscriptions, more);
-}
-
 bool broadcast_wants_queues(const struct broadcast *broadcast)
 {
-    return broadcast->queue_subscriptions > 0;
+    return broadcast->subscriptions.queues > 0;
 }
 
 void broadcast_receive(struct broadcast *broadcast)
@@ -122,7 +101,8 @@ void broadcast_receive(struct broadcast *broadcast)
     zmq_msg_t message;
     zmq_msg_init(&message);
     while (zmq_msg_recv(&message, broadcast->socket, ZMQ_DONTWAIT) >= 0)
-        note_subscription(broadcast, slice_of(zmq_msg_data(&message), zmq_msg_size(&message)));
+        subscriptions_note(&broadcast->subscriptions,
+                           slice_of(zmq_msg_data(&message), zmq_msg_size(&message)));
     zmq_msg_close(&message);
 }
 
@@ -140,6 +120,7 @@ static bool add_message(struct messages *messages, const struct message *message
     return true;
 }
 
+/* False where it could not be: subscribers will notice by `drops`, and catch up. */
 static bool gather_change(struct broadcast *broadcast, const struct store_history_change *change)
 {
     static const uint8_t topic = TOPIC_CHANGE;
@@ -148,6 +129,12 @@ static bool gather_change(struct broadcast *broadcast, const struct store_histor
     buffer_append(bytes, &topic, sizeof topic);
     buffer_append_slice(bytes, change->key);
     size_t end_of_topic = bytes->size;
+    if (!bytes->failed &&
+        !subscriptions_want(&broadcast->subscriptions,
+                            slice_of(bytes->data + start, end_of_topic - start))) {
+        bytes->size = start;
+        return true;
+    }
     if (method_pack_change(bytes, change) != 0 || bytes->failed)
         return false;
     const struct message message = {.seq = change->seq,
@@ -190,13 +177,13 @@ static void gather_changes(struct broadcast *broadcast)
     struct store_history_change change;
     uint64_t since = broadcast->gathered_seq;
     broadcast->gathered_seq = store_seq(store);
-    if (broadcast->change_subscriptions == 0 || since == store_seq(store))
+    if (broadcast->subscriptions.changes == 0 || since == store_seq(store))
         return;
     int rc = store_history_seek(broadcast->history, since);
     while (rc == 0 && (rc = store_history_next(broadcast->history, &change)) == 0)
         if (!gather_change(broadcast, &change))
             break;
-    if (rc != STORE_NOT_FOUND) /* subscribers will notice by `drops`, and catch up */
+    if (rc != STORE_NOT_FOUND)
         broadcast->counters->drops++;
 }
 
