@@ -30,8 +30,9 @@
 #checkpoint-size = "256M"
 #checkpoint-interval = 3600
 
-#   Bytes of memory for keys and values (K, M, G), 0: no limit. Where it is reached, writes get
-#   storage_full.
+#   Bytes of memory for keys and values (K, M, G), 0: no limit. Where it is reached, none: writes
+#   get storage_full; sieve: keys that were not used lately are evicted (engine memory only; jobs
+#   are not evicted). A checkpoint or a backup may take more while it runs.
 #memory-limit = 0
 #eviction = "none"
 

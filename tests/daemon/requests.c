@@ -14,20 +14,35 @@ void fixture_open(struct fixture *fixture, const char *directory)
     fixture_open_log(fixture, directory, 0, 64 << 20);
 }
 
+static void open_with(struct fixture *fixture, const struct store_options *options)
+{
+    struct store_error error = {.message = ""};
+    *fixture = (struct fixture){.now_ms = TEST_START_MS};
+    cr_assert_eq(store_open(&fixture->store, options, &error), 0, "%s", error.message);
+    cr_assert_eq(
+        service_init(&fixture->service, fixture->store, &fixture->counters, TEST_START_MS, &error),
+        0, "%s", error.message);
+}
+
 void fixture_open_log(struct fixture *fixture, const char *directory, size_t segment_size,
                       uint64_t log_retain)
 {
-    struct store_error error = {.message = ""};
     struct store_options options = {.directory = directory,
                                     .durability = STORE_NONE,
                                     .segment_size = segment_size,
                                     .log_retain = log_retain,
                                     .wall_ms = TEST_START_MS};
-    *fixture = (struct fixture){.now_ms = TEST_START_MS};
-    cr_assert_eq(store_open(&fixture->store, &options, &error), 0, "%s", error.message);
-    cr_assert_eq(
-        service_init(&fixture->service, fixture->store, &fixture->counters, TEST_START_MS, &error),
-        0, "%s", error.message);
+    open_with(fixture, &options);
+}
+
+void fixture_open_evicting(struct fixture *fixture, uint64_t memory_limit)
+{
+    struct store_options options = {.durability = STORE_NONE,
+                                    .log_retain = 64 << 20,
+                                    .memory_limit = memory_limit,
+                                    .evicts = true,
+                                    .wall_ms = TEST_START_MS};
+    open_with(fixture, &options);
 }
 
 void fixture_close(struct fixture *fixture)

@@ -21,6 +21,9 @@ void fixture_open(struct fixture *fixture, const char *directory);
 /* The same with a log in segments of that size, of which so many bytes are kept; 0: the usual. */
 void fixture_open_log(struct fixture *fixture, const char *directory, size_t segment_size,
                       uint64_t log_retain);
+
+/* In memory, with that limit, at which it evicts. */
+void fixture_open_evicting(struct fixture *fixture, uint64_t memory_limit);
 void fixture_close(struct fixture *fixture);
 
 /* Ends the turn: all that was sent holds. */

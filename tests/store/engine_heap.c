@@ -6,6 +6,7 @@
 #include <malloc.h>
 #include <stdio.h>
 
+#include "store/sieve.h"
 #include "store/store.h"
 #include "tests/store/engine_model.h"
 
@@ -140,4 +141,32 @@ Test(engine_heap, what_the_engine_says_of_its_memory_is_what_it_takes)
         cr_skip_test("this allocator keeps no account");
     for (unsigned i = 0; i < SHAPES; i++)
         check(&shapes[i]);
+}
+
+static void compare_sieve(const struct sieve *sieve, double before, const char *when)
+{
+    double truth = heap_size() - before;
+    double told = (double)sieve->memory;
+    cr_expect(told > (1 - ACCURACY) * truth && told < (1 + ACCURACY) * truth,
+              "%s: %.0f told, %.0f taken", when, told, truth);
+}
+
+Test(engine_heap, so_is_what_eviction_says)
+{
+    enum {
+        SIEVE_KEYS = 1000000
+    }; /* what the allocator keeps for its next calls does not matter then */
+    struct sieve sieve;
+    if (!heap_size_works())
+        cr_skip_test("this allocator keeps no account");
+    double before = heap_size();
+    sieve_init(&sieve, 1);
+    for (unsigned i = 0; i < SIEVE_KEYS; i++)
+        sieve_add(&sieve, key_of(&shapes[1], i));
+    compare_sieve(&sieve, before, "filled");
+    for (unsigned i = 0; i < SIEVE_KEYS; i++)
+        if (i % 8 != 0)
+            sieve_remove(&sieve, key_of(&shapes[1], i));
+    compare_sieve(&sieve, before, "emptied");
+    sieve_free(&sieve);
 }
