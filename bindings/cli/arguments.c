@@ -30,6 +30,8 @@
 #define FOR_QUEUE_CONFIGURE FOR(QUEUE_CONFIGURE)
 #define FOR_QUEUE_PURGE     FOR(QUEUE_PURGE)
 #define FOR_QUEUE_WORK      FOR(QUEUE_WORK)
+#define FOR_WATCH           FOR(WATCH)
+#define FOR_MIRROR          FOR(MIRROR)
 #define FOR_RANGE           (FOR(SCAN) | FOR(DELETE_RANGE) | FOR(COUNT))
 #define FOR_TAKE            (FOR(QUEUE_RESERVE) | FOR(QUEUE_POP))
 #define FOR_ALL             (UINT64_C(1) << COMMANDS)

@@ -1,3 +1,4 @@
+#include "bindings/cli/changes_print.h"
 #include "bindings/cli/commands.h"
 #include "bindings/cli/json.h"
 
@@ -51,17 +52,22 @@ static void print_plain(struct session *session, const struct cubby_change *chan
     }
 }
 
-static void print_change(void *context, const struct cubby_change *change)
+void print_change(struct session *session, const struct cubby_change *change)
+{
+    if (session_given(session, OPTION_JSON))
+        print_json(session, change);
+    else
+        print_plain(session, change);
+    session_print_text(session, "\n");
+}
+
+static void print_one(void *context, const struct cubby_change *change)
 {
     struct printer *printer = context;
     if (printer->left == 0)
         return;
     printer->left--;
-    if (session_given(printer->session, OPTION_JSON))
-        print_json(printer->session, change);
-    else
-        print_plain(printer->session, change);
-    session_print_text(printer->session, "\n");
+    print_change(printer->session, change);
 }
 
 static void print_reset(void *context, const struct cubby_reset *reset)
@@ -86,7 +92,7 @@ static void print_reset(void *context, const struct cubby_reset *reset)
 /* Without --limit, for ever: a signal ends it. */
 static enum status follow(struct printer *printer)
 {
-    static const struct cubby_subscriber subscriber = {print_change, print_reset};
+    static const struct cubby_subscriber subscriber = {print_one, print_reset};
     struct session *session = printer->session;
     struct cubby_bytes prefix = session_text(session, OPTION_PREFIX);
     const struct cubby_subscribe_options options = {
@@ -131,7 +137,7 @@ static enum status print_history(struct printer *printer, uint64_t since)
         if (cubby_changes(session->cubby, &page, &options) != CUBBY_OK)
             return session_fail(session);
         for (size_t i = 0; i < page->count; i++)
-            print_change(printer, &page->changes[i]);
+            print_one(printer, &page->changes[i]);
         more = page->seq != since;
         since = page->seq;
         cubby_changes_free(&page);

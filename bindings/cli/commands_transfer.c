@@ -25,15 +25,6 @@ static enum status write_export_header(struct session *session, struct stream_wr
     return stream_write(writer, 0);
 }
 
-static void pack_entry(struct buffer *out, const struct cubby_entry *entry)
-{
-    wire_pack_array(out, 4);
-    wire_pack_key(out, session_slice(entry->key));
-    wire_pack_object(out, session_slice(entry->value));
-    wire_pack_uint(out, entry->version);
-    wire_pack_expires_at(out, entry->expires_at_ms);
-}
-
 static enum status write_keys(struct session *session, struct stream_writer *writer,
                               struct slice after)
 {
@@ -51,7 +42,7 @@ static enum status write_keys(struct session *session, struct stream_writer *wri
         cubby_page_free(&last); /* only now: `after` points into it */
         last = page;
         for (size_t i = 0; i < page->count; i++)
-            pack_entry(&writer->out, &page->entries[i]);
+            stream_pack_entry(&writer->out, &page->entries[i]);
         status = stream_write(writer, page->count);
         more = page->more;
         options.after = page->next;

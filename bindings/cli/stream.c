@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SHOW_MS = 200, BAR = 24, READ_STEP = 1 << 20 };
+enum { SHOW_MS = 200, BAR = 24, READ_STEP = 1 << 20, ENTRY_COUNT = 4 };
 
 static enum status fail(const char *what, const char *path)
 {
@@ -69,6 +69,85 @@ enum status stream_read(const char *path, struct buffer *content)
     fclose(file);
     return good ? STATUS_OK : fail("read", path);
 }
+
+void stream_pack_entry(struct buffer *out, const struct cubby_entry *entry)
+{
+    wire_pack_array(out, ENTRY_COUNT);
+    wire_pack_key(out, session_slice(entry->key));
+    wire_pack_object(out, session_slice(entry->value));
+    wire_pack_uint(out, entry->version);
+    wire_pack_expires_at(out, entry->expires_at_ms);
+}
+
+/* ---- Reading -------------------------------------------------------------------------------- */
+
+enum status stream_open(struct stream_reader *reader, const char *path)
+{
+    struct slice header;
+    *reader = (struct stream_reader){.header = {0}};
+    enum status status = stream_read(path, &reader->content);
+    if (status != STATUS_OK || reader->content.size == 0)
+        return status;
+    reader->entries = wire_cursor_of(buffer_slice(&reader->content, 0));
+    if (wire_peek(&reader->entries) == WIRE_MAP &&
+        wire_read_object(&reader->entries, WIRE_MAX_DEPTH, &header, NULL) == 0)
+        reader->header = cubby_data(header.data, header.size);
+    return STATUS_OK;
+}
+
+static bool has_digest(const struct stream_reader *reader, size_t size, struct cubby_bytes hex)
+{
+    zdigest_t *digest = zdigest_new();
+    if (digest == NULL)
+        return false;
+    zdigest_update(digest, reader->content.data, size);
+    bool same = slice_equal(session_slice(hex), slice_of_text(zdigest_string(digest)));
+    zdigest_destroy(&digest);
+    return same;
+}
+
+bool stream_is_whole(const struct stream_reader *reader)
+{
+    struct wire_cursor cursor = reader->entries;
+    struct slice object;
+    struct cubby_bytes end, value, hex;
+    uint64_t entries = 0, announced;
+    for (; wire_peek(&cursor) == WIRE_ARRAY; entries++) {
+        if (wire_read_object(&cursor, WIRE_MAX_DEPTH + 1, &object, NULL) != 0)
+            return false;
+    }
+    size_t size = (size_t)(cursor.at - reader->content.data);
+    if (wire_read_object(&cursor, 1, &object, NULL) != 0 || !wire_at_end(&cursor))
+        return false;
+    end = cubby_data(object.data, object.size);
+    return cubby_map_find(end, "entries", &value) && cubby_as_uint(value, &announced) &&
+           announced == entries && cubby_map_find(end, "sha1", &value) &&
+           cubby_as_bytes(value, &hex) && has_digest(reader, size, hex);
+}
+
+bool stream_next_entry(struct stream_reader *reader, struct cubby_entry *entry)
+{
+    struct wire_cursor *cursor = &reader->entries;
+    struct slice key, value;
+    uint32_t count;
+    *entry = (struct cubby_entry){.version = 0};
+    if (wire_peek(cursor) != WIRE_ARRAY || wire_read_array(cursor, &count) != 0 ||
+        count != ENTRY_COUNT || wire_read_bytes(cursor, &key) != 0 ||
+        wire_read_object(cursor, WIRE_MAX_DEPTH, &value, NULL) != 0 ||
+        wire_read_uint(cursor, &entry->version) != 0 ||
+        (wire_read_nil(cursor) != 0 && wire_read_uint(cursor, &entry->expires_at_ms) != 0))
+        return false;
+    entry->key = cubby_data(key.data, key.size);
+    entry->value = cubby_data(value.data, value.size);
+    return true;
+}
+
+void stream_reader_free(struct stream_reader *reader)
+{
+    buffer_free(&reader->content);
+}
+
+/* ---- Going on ------------------------------------------------------------------------------- */
 
 /* How much of what was left is a header and whole entries, and how many. */
 static size_t whole_part(struct slice content, uint64_t *entries, struct slice *last)
@@ -185,7 +264,7 @@ static void show_bar(const struct stream_writer *writer, double rate)
 void stream_show(struct stream_writer *writer, bool last)
 {
     uint64_t now = now_ms();
-    if (!isatty(STDERR_FILENO) || (!last && now < writer->shown_ms + SHOW_MS))
+    if (writer->quiet || !isatty(STDERR_FILENO) || (!last && now < writer->shown_ms + SHOW_MS))
         return;
     writer->shown_ms = now;
     double rate = (double)writer->entries * 1000 / (double)(now - writer->begin_ms + 1);

@@ -22,6 +22,7 @@ struct stream_writer {
     uint64_t expected; /* entries, for the progress; 0: not known */
     uint64_t begin_ms;
     uint64_t shown_ms;
+    bool quiet; /* no progress line */
 };
 
 /*
@@ -49,6 +50,24 @@ void stream_close(struct stream_writer *writer, bool keep);
 
 /* A progress line on standard error, where that is a terminal: at most a few times a second. */
 void stream_show(struct stream_writer *writer, bool last);
+
+/* Appends [key, value, version, expires_at]: an entry of an export. */
+void stream_pack_entry(struct buffer *out, const struct cubby_entry *entry);
+
+/* A file that is read. Ended with stream_reader_free, also after a failure. */
+struct stream_reader {
+    struct buffer content;
+    struct cubby_bytes header;  /* NULL data: it does not begin with a map */
+    struct wire_cursor entries; /* behind the header, or behind the last entry that was read */
+};
+enum status stream_open(struct stream_reader *reader, const char *path);
+
+/* Whether all entries are, and are followed by the end that they ought to have. */
+bool stream_is_whole(const struct stream_reader *reader);
+
+/* The next entry of an export, a view; false where there is none. */
+bool stream_next_entry(struct stream_reader *reader, struct cubby_entry *entry);
+void stream_reader_free(struct stream_reader *reader);
 
 /* Reads a whole file into `content`. */
 enum status stream_read(const char *path, struct buffer *content);

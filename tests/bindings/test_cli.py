@@ -1,7 +1,6 @@
 """The command line against the daemon: what it prints and how it exits."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -11,42 +10,10 @@ import unittest
 
 import msgpack
 
-CUBBY = os.environ["CUBBY"]
-CUBBYD = os.environ["CUBBYD"]
-WAIT = 60  # seconds, for what should take none
+from cli_harness import CUBBY, CUBBYD, WAIT, Daemon
 
 
-class Cli(unittest.TestCase):
-    def setUp(self):
-        self.directory = tempfile.mkdtemp(prefix="cubby-test-")
-        self.endpoint = f"ipc://{self.directory}/r"
-        self.broadcast = f"ipc://{self.directory}/b"
-        self.daemon = subprocess.Popen(
-            [CUBBYD, "--data", "none", "--listen", self.endpoint, "--publish", self.broadcast],
-            stderr=subprocess.DEVNULL)
-        self.addCleanup(self.end)
-        self.assertEqual(self.run_cubby("ping"), (0, b"pong\n"))
-
-    def end(self):
-        self.daemon.send_signal(signal.SIGCONT)
-        self.daemon.terminate()
-        self.daemon.wait(WAIT)
-        shutil.rmtree(self.directory)
-
-    def environment(self):
-        return {**os.environ, "CUBBY_ENDPOINT": self.endpoint}
-
-    def run_cubby(self, *arguments, stdin=b""):
-        done = subprocess.run([CUBBY, *arguments], input=stdin, capture_output=True, timeout=WAIT,
-                              env=self.environment())
-        self.errors = done.stderr.decode()
-        return done.returncode, done.stdout
-
-    def ok(self, *arguments, stdin=b""):
-        status, out = self.run_cubby(*arguments, stdin=stdin)
-        self.assertEqual((status, self.errors), (0, ""), arguments)
-        return out
-
+class Cli(Daemon):
     def test_a_value_comes_back_as_it_was_put(self):
         for value in ('{"a":[1,2.5,null,true]}', "18446744073709551615", '"text"', "5.0",
                       '{"$bin":"AAEC"}', '{"$map":[[1,2]]}', '{"$ext":[-1,"AAAAAQ=="]}'):
@@ -108,6 +75,7 @@ class Cli(unittest.TestCase):
 
     def test_no_answer_exits_4(self):
         self.daemon.send_signal(signal.SIGSTOP)
+        self.addCleanup(self.daemon.send_signal, signal.SIGCONT)
         self.assertEqual(self.run_cubby("--timeout", "100", "get", "k"), (4, b""))
         self.assertTrue(self.errors.startswith("cubby: timeout: "), self.errors)
 
