@@ -19,6 +19,7 @@ class Demo(unittest.TestCase):
         done = self.run_demo(CUBBYD)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertIn("records equal byte for byte", done.stdout)
+        self.assertIn("each with exactly one result", done.stdout)
 
     def test_the_demo_fails_where_the_daemon_does(self):
         done = self.run_demo("/bin/false")
