@@ -49,7 +49,7 @@ static unsigned draw_levels(struct copy *copy)
 
 static struct copy_node *new_node(const struct cubby_entry *entry, unsigned levels)
 {
-    size_t head = sizeof(struct copy_node) + levels * sizeof(struct copy_node *);
+    size_t head = sizeof(struct copy_node) + levels * sizeof(void *);
     struct copy_node *node = malloc(head + entry->key.size + entry->value.size);
     if (node == NULL)
         return NULL;

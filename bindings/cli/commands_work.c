@@ -275,9 +275,8 @@ static bool extends(const struct place *place)
 static void work_on(struct place *place, int64_t now)
 {
     child_work(&place->child);
-    if (place->state == RUNNING && child_has_ended(&place->child) && !place->asking)
-        end_job(place);
-    else if (place->state == RUNNING && place->child.pid == 0 && !place->asking)
+    bool ended = child_has_ended(&place->child) || place->child.pid == 0;
+    if (place->state == RUNNING && ended && !place->asking)
         end_job(place);
     if (place->kill_ms != 0 && now >= place->kill_ms)
         child_signal(&place->child, SIGKILL);
