@@ -3,10 +3,14 @@
 #include "store/offline.h"
 
 static const char *const table_names[STORE_TABLES] = {
-    [STORE_KEYS] = "keys",           [STORE_EXPIRY] = "expiry",
-    [STORE_META] = "meta",           [STORE_QUEUES] = "queues",
-    [STORE_JOBS] = "jobs",           [STORE_BODIES] = "bodies of jobs",
-    [STORE_LISTS] = "lists of jobs", [STORE_DEDUP] = "ids of producers",
+    [STORE_KEYS] = "keys",
+    [STORE_EXPIRY] = "expiry",
+    [STORE_META] = "meta",
+    [STORE_QUEUES] = "queues",
+    [STORE_JOBS] = "jobs that moved",
+    [STORE_BODIES] = "jobs",
+    [STORE_LISTS] = "places in lists",
+    [STORE_DEDUP] = "ids of producers",
 };
 
 const char *store_table_name(unsigned table)
