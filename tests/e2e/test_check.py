@@ -17,7 +17,7 @@ from test_checkpoints import checkpoint, checkpoints, put_many
 from test_crash import engines
 from workload import History, Load, observe
 
-FLIPS = 400 if LONG else 30  # of each engine
+FLIPS = 400 if LONG else 20  # of each engine
 LENGTHS = 200 if LONG else 12
 QUIET = ("--log-retain", "1K", "--checkpoint-size", "0", "--checkpoint-interval", "0")
 
