@@ -224,7 +224,7 @@ static int salvage(const struct work *work)
     int status = RESCUE_FAILED;
     if (rc != 0)
         journal_say(work->journal, JOURNAL_ERROR, "%s", error.message);
-    else
+    else if (report != NULL)
         status = check_new(work, report, &progress);
     store_report_free(&report);
     return status;

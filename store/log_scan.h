@@ -41,12 +41,12 @@ struct scan_visitor {
 };
 
 struct log_scan {
-    int directory; /* -1: there are no files */
     struct scan_visitor visitor;
     struct store_error *error;
 
     struct scan_file *files; /* by id, ascending */
     size_t file_count;
+    int directory; /* -1: there are no files */
     uint32_t salt; /* of the log; 0 where no file says it */
 
     /* The end of what is whole: the next group is expected there. */
@@ -54,32 +54,33 @@ struct log_scan {
     uint64_t offset;
     uint64_t expected;
     uint64_t position; /* of the newest whole group; 0: none */
-    uint32_t crc;      /* of that, */
-    uint64_t synced;   /* and what it says */
+    uint64_t synced;   /* what that says */
+    uint32_t crc;      /* of that */
 
     /*
      * Behind the end. Without damage: bytes up to the last that is not zero, which are a torn end,
-     * or what is left of an earlier use of the file.
+     * or what is left of an earlier use of the file. With damage, that is what the last result was
+     * for, and the place that `error` names is here.
      */
-    bool dirty; /* there are such in the segment of the end */
-    uint64_t loose;
+    bool dirty;   /* there are such bytes in the segment of the end */
     bool torn;    /* a part of what was written there is recognized */
-    bool damaged; /* what was expected had been durable: the last result is for that, and the */
-    size_t damaged_file; /* place that `error` names is here */
+    bool damaged; /* what was expected had been durable */
+    bool chained; /* of log_scan.c: the next group has to name the crc of the one before */
+    uint64_t loose;
+    size_t damaged_file;
     uint64_t damaged_offset;
 
     /* Of log_scan.c alone. */
-    size_t file_capacity;
-    uint64_t total; /* bytes of files that are read */
-    uint64_t done;
-    bool chained; /* the next group has to name the crc of the one before */
-    bool found;   /* a whole group behind the end, at */
+    bool found; /* a whole group behind the end, at */
+    bool proof; /* that what was expected had been durable, in proof_file */
     size_t found_file;
     uint64_t found_offset;
     struct group found_group;
-    bool proof; /* that what was expected had been durable, in */
     size_t proof_file;
-    size_t expected_file;         /* holds the expected group behind a bad header, or file_count */
+    size_t expected_file; /* holds the expected group behind a bad header, or file_count */
+    size_t file_capacity;
+    uint64_t total; /* bytes of files that are read */
+    uint64_t done;
     struct segment_source source; /* the file that is open; file -1: none */
     struct segment_window window;
     struct segment_window search_window;
