@@ -474,15 +474,26 @@ static int finish(struct edit *edit, int result)
     return result;
 }
 
+/* Where one entry is appended after the other the leaf gets room for several. */
+static size_t append_capacity(const struct edit *edit, const struct page *leaf, size_t used)
+{
+    size_t room = edit->tree->appended == leaf ? used / 4 : 0;
+    return page_capacity(used + room < PAGE_MAX_SIZE ? used + room : PAGE_MAX_SIZE, false);
+}
+
 /* The leaf gets no further than a larger copy of itself: by far the commonest replacement. */
 static int copy_leaf(struct edit *edit, const struct page_entry *entry, bool found, size_t used)
 {
     struct tree_step *step = &edit->path->step[edit->depth];
-    size_t capacity = page_capacity(used, false);
+    bool appends = !found && step->index == step->page->count;
+    size_t capacity =
+        appends ? append_capacity(edit, step->page, used) : page_capacity(used, false);
     struct page *page = make_block(edit, capacity);
     if (page == NULL)
         return STORE_NO_MEMORY;
     page_copy(page, capacity, step->page);
+    if (appends)
+        edit->tree->appended = page;
     if (found)
         page_replace(page, step->index, entry);
     else
@@ -505,6 +516,34 @@ static int draft_leaf(struct edit *edit, const struct page_entry *entry, bool fo
     page_draft_add_run(&draft, step->page, step->index + found, step->page->count);
     merge(edit, &draft);
     return replace_leaf(edit, &draft);
+}
+
+/*
+ * The entry comes behind all that a full leaf has: the leaf stays as it is, and a new one begins.
+ * Others are likely to follow in ascending order.
+ */
+static int begin_leaf(struct edit *edit, const struct page_entry *entry)
+{
+    const struct tree_step *step = &edit->path->step[edit->depth];
+    struct row *row = edit->row;
+    unsigned count = step->page->count;
+    struct page_draft draft;
+    page_draft_init(&draft, false);
+    page_draft_add_run(&draft, step->page, 0, count);
+    page_draft_add_entry(&draft, entry);
+    size_t capacity = page_capacity(page_draft_size(&draft, count, count + 1), false);
+    struct page *page = make_block(edit, capacity);
+    if (page == NULL)
+        return STORE_NO_MEMORY;
+    page_draft_build(&draft, count, count + 1, page, capacity);
+    edit->first = edit->depth > 0 ? step[-1].index : 0;
+    edit->span = 1;
+    row->count = 2;
+    row->child[0] = (struct page_child){step->page, count};
+    row->child[1] = (struct page_child){page, 1};
+    row->key_size[1] = page_draft_separator(&draft, count, row->key[1]);
+    edit->tree->appended = page;
+    return replace(edit);
 }
 
 static int plant(struct edit *edit, const struct page_entry *entry)
@@ -554,12 +593,16 @@ static int replace_entry(struct edit *edit, const struct page_entry *entry)
 
 static int add_entry(struct edit *edit, const struct page_entry *entry)
 {
-    const struct page *page = edit->path->step[edit->depth].page;
+    const struct tree_step *step = &edit->path->step[edit->depth];
+    const struct page *page = step->page;
     size_t used = used_with(page, entry);
     if (!is_frozen(edit, page) && used - page_used(page) <= page_free(page))
         return put_in_place(edit, entry, false);
-    return used <= PAGE_MAX_SIZE ? copy_leaf(edit, entry, false, used)
-                                 : draft_leaf(edit, entry, false);
+    if (used <= PAGE_MAX_SIZE)
+        return copy_leaf(edit, entry, false, used);
+    if (used != SIZE_MAX && step->index == page->count)
+        return begin_leaf(edit, entry);
+    return draft_leaf(edit, entry, false);
 }
 
 static int put_entry(struct edit *edit, const struct page_entry *entry, bool found)

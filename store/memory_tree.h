@@ -16,9 +16,10 @@ enum { TREE_MAX_PREFETCH = ENGINE_MAX_PREFETCH };
 enum { TREE_MAX_DEPTH = 32 }; /* never reached: pages that are not small have PAGE_MIN_FANOUT / 2 */
 
 struct tree {
-    struct page *root; /* NULL where it is empty */
-    uint64_t count;    /* entries */
-    uint64_t moves;    /* counts the writes after which a path is no longer good */
+    struct page *root;           /* NULL where it is empty */
+    uint64_t count;              /* entries */
+    uint64_t moves;              /* counts the writes after which a path is no longer good */
+    const struct page *appended; /* which leaf got its last entry last: only to be compared */
 };
 
 /* Where an entry is: one page of each level from the root down, and which of its entries. */
