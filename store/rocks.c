@@ -267,28 +267,155 @@ static bool ends_with(const char *name, const char *end)
     return size >= strlen(end) && strcmp(name + size - strlen(end), end) == 0;
 }
 
-/*
- * RocksDB begins anew where CURRENT is missing, and removes what is there. STORE_NOT_FOUND where
- * nothing is to be lost by that.
- */
-static int check_directory(const char *path, struct store_error *error)
+/* What a directory of RocksDB has. */
+struct files {
+    bool tables;
+    bool current;      /* the file that names the manifest */
+    bool named;        /* and the manifest is there */
+    bool others;       /* and further ones */
+    uint64_t manifest; /* number of the newest that is there; 0: none */
+};
+
+static uint64_t manifest_number(const char *name)
 {
-    bool current = false;
-    bool tables = false;
+    static const char prefix[] = "MANIFEST-";
+    size_t size = sizeof prefix - 1;
+    return strncmp(name, prefix, size) == 0 ? strtoull(name + size, NULL, 10) : 0;
+}
+
+static int join_path(char *path, const char *directory, const char *name)
+{
+    int size = snprintf(path, MAX_PATH, "%s/%s", directory, name);
+    return size > 0 && size < MAX_PATH ? 0 : -1;
+}
+
+/* The number of the manifest that CURRENT names; 0 where it names none. */
+static uint64_t read_current(const char *directory)
+{
+    char path[MAX_PATH];
+    char name[64] = "";
+    FILE *file = join_path(path, directory, "CURRENT") == 0 ? fopen(path, "re") : NULL;
+    if (file == NULL)
+        return 0;
+    if (fgets(name, sizeof name, file) == NULL)
+        name[0] = '\0';
+    fclose(file);
+    return manifest_number(name);
+}
+
+/* STORE_NOT_FOUND where there is no directory. */
+static int list_files(const char *path, struct files *files, struct store_error *error)
+{
+    uint64_t named = read_current(path);
     DIR *directory = opendir(path);
+    *files = (struct files){0};
     if (directory == NULL && errno == ENOENT)
         return STORE_NOT_FOUND;
     if (directory == NULL)
         return store_fail(error, STORE_IO, "cannot read %s: %s", path, strerror(errno));
     for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
-        current |= strcmp(entry->d_name, "CURRENT") == 0;
-        tables |= ends_with(entry->d_name, ".sst");
+        uint64_t number = manifest_number(entry->d_name);
+        files->current |= strcmp(entry->d_name, "CURRENT") == 0;
+        files->tables |= ends_with(entry->d_name, ".sst");
+        files->named |= number != 0 && number == named;
+        files->others |= number != 0 && number != named;
+        files->manifest = number > files->manifest ? number : files->manifest;
     }
     closedir(directory);
-    if (tables && !current)
+    return STORE_OK;
+}
+
+static int sync_directory(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd >= 0 ? fsync(fd) : -1;
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
+static int write_synced(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return -1;
+    int rc = write(fd, text, strlen(text)) == (ssize_t)strlen(text) ? fsync(fd) : -1;
+    close(fd);
+    return rc;
+}
+
+/* Makes CURRENT name that manifest. */
+static int set_current(const char *directory, uint64_t manifest)
+{
+    char path[MAX_PATH];
+    char made[MAX_PATH];
+    char text[64];
+    if (join_path(path, directory, "CURRENT") != 0 || join_path(made, directory, "mended") != 0)
+        return -1;
+    snprintf(text, sizeof text, "MANIFEST-%06llu\n", (unsigned long long)manifest);
+    if (write_synced(made, text) != 0 || rename(made, path) != 0)
+        return -1;
+    return sync_directory(directory);
+}
+
+/* Removes all files, or all manifests that CURRENT does not name: interrupted starts left them. */
+static int remove_files(const char *path, bool all)
+{
+    char name[MAX_PATH];
+    uint64_t named = read_current(path);
+    DIR *directory = opendir(path);
+    if (directory == NULL)
+        return -1;
+    int rc = 0;
+    for (struct dirent *entry; rc == 0 && (entry = readdir(directory)) != NULL;) {
+        uint64_t number = manifest_number(entry->d_name);
+        bool goes = all ? entry->d_name[0] != '.' : number != 0 && number != named;
+        if (goes && join_path(name, path, entry->d_name) == 0)
+            rc = unlink(name);
+    }
+    closedir(directory);
+    return rc == 0 ? sync_directory(path) : rc;
+}
+
+/*
+ * RocksDB makes a new manifest at each start, and lets CURRENT name it, with one sync of the
+ * directory for both. So a power failure may leave the second and not the first. Then the sync was
+ * not yet done: the manifest of before is still there, with all that it names, and is taken again;
+ * or there is none, and nothing was ever written. It is the only one, since others are removed
+ * before RocksDB makes another.
+ */
+static int mend_current(const char *path, const struct files *files, struct store_error *error)
+{
+    bool lost = files->current && !files->named;
+    int rc = 0;
+    if (lost && files->manifest == 0 && files->tables)
+        return store_fail(error, STORE_CORRUPT,
+                          "%s/MANIFEST is missing: restore the directory from a backup", path);
+    if (lost)
+        rc = files->manifest != 0 ? set_current(path, files->manifest) : remove_files(path, true);
+    else if (files->named && files->others)
+        rc = remove_files(path, false);
+    if (rc == 0)
+        return STORE_OK;
+    return store_fail(error, STORE_IO, "cannot mend %s: %s", path, strerror(errno));
+}
+
+/*
+ * RocksDB begins anew where CURRENT is missing, and removes what is there. STORE_NOT_FOUND where
+ * nothing is lost by that.
+ */
+static int check_directory(const char *path, bool read_only, struct store_error *error)
+{
+    struct files files;
+    int rc = list_files(path, &files, error);
+    if (rc != STORE_OK)
+        return rc;
+    if (files.tables && !files.current)
         return store_fail(error, STORE_CORRUPT,
                           "%s/CURRENT is missing: restore the directory from a backup", path);
-    return current ? STORE_OK : STORE_NOT_FOUND;
+    if (!read_only)
+        return mend_current(path, &files, error);
+    return files.current && (files.named || files.tables) ? STORE_OK : STORE_NOT_FOUND;
 }
 
 /* The new name is in the directory for good before anything relies on it. */
@@ -297,10 +424,7 @@ static int make_directory(const char *parent, const char *path, struct store_err
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
         return store_fail(error, errno == ENOSPC ? STORE_FULL : STORE_IO, "cannot make %s: %s",
                           path, strerror(errno));
-    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int rc = fd >= 0 ? fsync(fd) : -1;
-    if (fd >= 0)
-        close(fd);
+    int rc = sync_directory(parent);
     return rc == 0 ? STORE_OK
                    : store_fail(error, STORE_IO, "cannot sync %s: %s", parent, strerror(errno));
 }
@@ -311,7 +435,7 @@ static int find_directory(const struct engine_options *options, char *path,
 {
     if (snprintf(path, MAX_PATH, "%s/rocksdb", options->directory) >= MAX_PATH)
         return store_fail(error, STORE_INVALID, "the path of the data directory is too long");
-    int rc = check_directory(path, error);
+    int rc = check_directory(path, options->read_only, error);
     if (rc != STORE_NOT_FOUND)
         return rc;
     if (options->read_only)
