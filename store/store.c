@@ -589,7 +589,8 @@ uint64_t store_count(struct store *store, enum store_table table, struct slice s
                      struct slice end)
 {
     uint64_t count = 0;
-    (void)store->engine->methods->count(store->engine, table, start, end, &count);
+    if (store->engine->methods->count(store->engine, table, start, end, &count) != 0)
+        store->broken = true;
     return count;
 }
 
