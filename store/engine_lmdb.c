@@ -43,6 +43,16 @@ enum {
        longer. */
     COMMIT_WRITES = 2000,
     COMMIT_BYTES = 8 << 20,
+
+    /* Room that is made in the file before a commit: what a write may add to it beside its bytes,
+       twice; what LMDB needs for itself; and how much is made at once. */
+    PAGES_PER_WRITE = 4,
+    SPARE_PAGES = 256,
+    RESERVE = 16 << 20,
+
+    /* While there is no room so much is kept in the transaction, which deletes go on to fill. */
+    MAX_KEPT_WRITES = 16000,
+    MAX_KEPT_BYTES = 32 << 20,
 };
 
 #define FIRST_MAP                                                                                  \
@@ -82,6 +92,8 @@ struct lmdb_engine {
     size_t bytes;
     struct buffer copy;           /* of what is being put */
     bool broken;                  /* a write failed: the transaction can only be given up */
+    bool full;                    /* the disk has no room for the transaction */
+    uint64_t reserved;            /* the file has room up to this offset */
     struct engine_mark committed; /* by the store */
     struct engine_mark synced;
     bool unsynced; /* something is committed that is not synced */
@@ -747,16 +759,66 @@ static int sync_txn(struct lmdb_engine *lmdb)
     return STORE_OK;
 }
 
+/*
+ * LMDB gives a transaction up that it cannot write, and with it what the store has committed. So
+ * the file gets room before, for as much as the transaction may need; a failure is harmless then.
+ */
+static int reserve(struct lmdb_engine *lmdb)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+    mdb_filehandle_t file;
+    if (mdb_env_info(lmdb->env, &info) != 0 || mdb_env_stat(lmdb->env, &stat) != 0 ||
+        mdb_env_get_fd(lmdb->env, &file) != 0)
+        return 0;
+    uint64_t end = (info.me_last_pgno + 1) * (uint64_t)stat.ms_psize;
+    uint64_t pages = (uint64_t)lmdb->writes * PAGES_PER_WRITE + SPARE_PAGES;
+    uint64_t need = pages * stat.ms_psize + 2 * (uint64_t)lmdb->bytes;
+    if (lmdb->reserved >= end + need)
+        return 0;
+    int result = fallocate(file, FALLOC_FL_KEEP_SIZE, (off_t)end, (off_t)(need + RESERVE));
+    if (result == 0)
+        lmdb->reserved = end + need + RESERVE;
+    else if (errno == ENOSPC)
+        result = fallocate(file, FALLOC_FL_KEEP_SIZE, (off_t)end, (off_t)need);
+    return result != 0 && (errno == ENOSPC || errno == EDQUOT) ? errno : 0;
+}
+
+/* Ends the transaction, unless there is no room for that: then it stays as it is. */
+static int sync_if_room(struct lmdb_engine *lmdb)
+{
+    int result = lmdb->broken ? 0 : reserve(lmdb);
+    if (lmdb->full && result == 0)
+        lmdb->failure = (struct store_error){0};
+    lmdb->full = result != 0;
+    if (!lmdb->full)
+        return sync_txn(lmdb);
+    return (int)store_fail(&lmdb->failure, STORE_FULL,
+                           "%s/data.mdb: no room on the disk: make space; the log has all that was "
+                           "acknowledged",
+                           lmdb->directory);
+}
+
+static bool is_due(const struct lmdb_engine *lmdb)
+{
+    if (lmdb->full)
+        return lmdb->writes > MAX_KEPT_WRITES || lmdb->bytes > MAX_KEPT_BYTES;
+    return lmdb->writes >= COMMIT_WRITES || lmdb->bytes >= COMMIT_BYTES;
+}
+
+/* While the disk is full, the same mark once more asks for another try. */
 static int lmdb_commit(struct engine *engine, const struct engine_mark *mark)
 {
     struct lmdb_engine *lmdb = lmdb_of(engine);
     if (lmdb->txn == NULL)
         return STORE_IO;
+    bool again = lmdb->full && mark->position == lmdb->committed.position;
     lmdb->committed = *mark;
     lmdb->unsynced = true;
-    if (!lmdb->broken && lmdb->writes < COMMIT_WRITES && lmdb->bytes < COMMIT_BYTES)
+    if (!lmdb->broken && !again && !is_due(lmdb))
         return STORE_OK;
-    return sync_txn(lmdb);
+    int code = sync_if_room(lmdb);
+    return code == STORE_FULL && lmdb->full && !is_due(lmdb) ? STORE_OK : code;
 }
 
 /* There is no background here: LMDB has one writer, and that is the loop. */
@@ -766,7 +828,7 @@ static int lmdb_checkpoint(struct engine *engine, bool wait)
     (void)wait;
     if (lmdb->txn == NULL)
         return STORE_IO;
-    int code = lmdb->unsynced ? sync_txn(lmdb) : STORE_OK;
+    int code = lmdb->unsynced ? sync_if_room(lmdb) : STORE_OK;
     lmdb->checkpoints += code == 0;
     return code;
 }
@@ -783,6 +845,7 @@ static void lmdb_status(struct engine *engine, struct engine_status *status)
         .kept = lmdb->synced.position,
         .count = lmdb->checkpoints,
         .failed = lmdb->failed,
+        .full = lmdb->full,
         .size = (info.me_last_pgno + 1) * (uint64_t)stat.ms_psize,
         .failure = lmdb->failure.message[0] != '\0' ? lmdb->failure.message : NULL,
     };
@@ -791,7 +854,7 @@ static void lmdb_status(struct engine *engine, struct engine_status *status)
 static int lmdb_snapshot(struct engine *engine, struct engine_snapshot **result)
 {
     struct lmdb_engine *lmdb = lmdb_of(engine);
-    int code = lmdb->writes > 0 ? sync_txn(lmdb) : STORE_OK;
+    int code = lmdb->writes > 0 ? sync_if_room(lmdb) : STORE_OK;
     if (code != 0)
         return code;
     struct engine_snapshot *snapshot = malloc(sizeof *snapshot);

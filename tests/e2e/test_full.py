@@ -9,7 +9,7 @@ import unittest
 from harness import MIB, Client, CubbyError, Daemon, all_changes, eventually
 
 VALUE = "x" * 100000
-ENGINES_ON_DISK = ("rocksdb",)
+ENGINES_ON_DISK = ("lmdb", "rocksdb")
 
 
 def put(client, key, value=VALUE, **options):
