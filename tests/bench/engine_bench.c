@@ -1,13 +1,18 @@
 /*
  * What an engine costs: bytes of memory for each key, and operations a second of one thread.
  *
- *     engine_bench [KEYS [ENGINE]]
+ *     engine_bench [KEYS [ENGINE [DIRECTORY]]]
+ *
+ * An engine that keeps its state on disk does so in a new directory below DIRECTORY, which is
+ * removed afterwards; the default is where it is started. There is a commit after every
+ * COMMIT_EVERY operations, which is a turn under load.
  *
  * Every row runs in a process of its own, so that each measures its memory from nothing. Values
  * have 105 bytes: 100 of a client, and what the store puts before them. `update` is what the
  * store does for a put: two gets and a put of the same key. `shared` is updates of every key
  * under a snapshot, which copy each page once.
  */
+#include <ftw.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <sys/wait.h>
@@ -16,9 +21,13 @@
 
 #include "store/engine.h"
 
-enum { DEFAULT_KEYS = 1000000, VALUE_SIZE = 105, MAX_KEY = 40 };
-
-static const struct engine_methods *const engines[] = {&engine_memory};
+enum {
+    DEFAULT_KEYS = 1000000,
+    VALUE_SIZE = 105,
+    MAX_KEY = 40,
+    COMMIT_EVERY = 1000,
+    MAX_PATH = 1024
+};
 
 /* A run of all operations over the same keys. */
 struct bench {
@@ -28,6 +37,7 @@ struct bench {
     uint32_t count;
     uint32_t *order;
     struct engine *engine;
+    uint64_t turns;
     uint8_t value[VALUE_SIZE];
 };
 
@@ -131,6 +141,17 @@ static double key_time(const struct bench *bench)
     return sum > 0 ? now_s() - start : 0;
 }
 
+static void end_turn(struct bench *bench)
+{
+    const struct engine_mark mark = {.position = ++bench->turns};
+    struct engine_status status;
+    if (bench->engine->methods->commit(bench->engine, &mark) != STORE_OK) {
+        fprintf(stderr, "a commit failed\n");
+        exit(1);
+    }
+    bench->engine->methods->status(bench->engine, &status);
+}
+
 /* Millions of operations a second over all keys. */
 static double rate(struct bench *bench, operation_fn *operation, double overhead)
 {
@@ -142,7 +163,10 @@ static double rate(struct bench *bench, operation_fn *operation, double overhead
             fprintf(stderr, "an operation failed at %.*s\n", (int)size, key);
             exit(1);
         }
+        if (i % COMMIT_EVERY == COMMIT_EVERY - 1)
+            end_turn(bench);
     }
+    end_turn(bench);
     double elapsed = now_s() - start - overhead;
     return bench->count / (elapsed > 1e-9 ? elapsed : 1e-9) / 1e6;
 }
@@ -178,9 +202,9 @@ static double shared_rate(struct bench *bench, double overhead, double *release_
     return result;
 }
 
-static void run(struct bench *bench, const struct engine_methods *methods)
+static void run(struct bench *bench, const struct engine_methods *methods, const char *directory)
 {
-    struct engine_options options = {0};
+    struct engine_options options = {.directory = directory};
     struct engine_mark mark;
     bench->order = malloc((size_t)bench->count * sizeof(bench->order[0]));
     if (bench->order == NULL || methods->open(&bench->engine, &options, &mark, NULL) != STORE_OK)
@@ -207,33 +231,42 @@ static void run(struct bench *bench, const struct engine_methods *methods)
     free(bench->order);
 }
 
-static void run_apart(struct bench *bench, const struct engine_methods *methods)
+static int remove_one(const char *path, const struct stat *status, int type, struct FTW *place)
 {
+    (void)status;
+    (void)type;
+    (void)place;
+    return remove(path);
+}
+
+static void run_apart(struct bench *bench, const struct engine_methods *methods, const char *below)
+{
+    enum { OPEN_FILES = 8 };
+    char directory[MAX_PATH];
+    bool on_disk = methods != &engine_memory;
+    snprintf(directory, sizeof(directory), "%s/engine-bench-XXXXXX", below);
+    if (on_disk && mkdtemp(directory) == NULL) {
+        perror(directory);
+        exit(1);
+    }
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
-        run(bench, methods);
+        run(bench, methods, on_disk ? directory : NULL);
         exit(0);
     }
     if (child > 0)
         waitpid(child, NULL, 0);
-}
-
-static const struct engine_methods *engine_named(const char *name)
-{
-    for (size_t i = 0; i < sizeof(engines) / sizeof(engines[0]); i++) {
-        if (strcmp(engines[i]->name, name) == 0)
-            return engines[i];
-    }
-    return NULL;
+    if (on_disk)
+        nftw(directory, remove_one, OPEN_FILES, FTW_DEPTH | FTW_PHYS);
 }
 
 int main(int argc, char **argv)
 {
     unsigned long count = argc > 1 ? strtoul(argv[1], NULL, 10) : DEFAULT_KEYS;
-    const struct engine_methods *methods = engine_named(argc > 2 ? argv[2] : "memory");
+    const struct engine_methods *methods = engine_find(argc > 2 ? argv[2] : "memory");
     if (methods == NULL || count == 0 || count > UINT32_MAX) {
-        fprintf(stderr, "usage: engine_bench [KEYS [ENGINE]]\n");
+        fprintf(stderr, "usage: engine_bench [KEYS [ENGINE [DIRECTORY]]]\n");
         return 2;
     }
     printf("engine %s, %lu keys\n", methods->name, count);
@@ -245,7 +278,7 @@ int main(int argc, char **argv)
                               .make_key = i < 2 ? numbered_key : uuid_key,
                               .shuffled = i > 0,
                               .count = (uint32_t)count};
-        run_apart(&bench, methods);
+        run_apart(&bench, methods, argc > 3 ? argv[3] : ".");
     }
     return 0;
 }

@@ -196,19 +196,25 @@ class Restore(BackupTest):
 class Transfer(BackupTest):
     def test_an_export_comes_back_as_it_was(self):
         random = seeded(self)
-        with Daemon() as daemon, Client(daemon) as client, Daemon("--engine", "lmdb") as other, \
-                Client(other) as second:
-            self.fill(client, random, 1500)
-            client.call("put", b"\xff\x00", [None, 1.5, -1, b"x", {"a": []}])
-            self.cubby(daemon, "export", self.file)
-            said = self.cubby(other, "import", self.file)
-            before, after = entries_of(client), entries_of(second)
-            self.assertEqual(said, f"{len(before)} keys\n")
-            self.assertEqual([entry[:2] for entry in after], [entry[:2] for entry in before])
-            for old, new in zip(before, after):
-                self.assertEqual(old[3] is None, new[3] is None)
-                if old[3] is not None:
-                    self.assertLess(abs(old[3] - new[3]), 60_000)
+        for source, target in zip(ENGINES, (*ENGINES[1:], ENGINES[0])):
+            with self.subTest(source=source, target=target), \
+                    Daemon("--engine", source) as daemon, Client(daemon) as client, \
+                    Daemon("--engine", target) as other, Client(other) as second:
+                self.fill(client, random, 1500)
+                client.call("put", b"\xff\x00", [None, 1.5, -1, b"x", {"a": []}])
+                self.check_transfer(daemon, client, other, second)
+                os.unlink(self.file)
+
+    def check_transfer(self, daemon, client, other, second):
+        self.cubby(daemon, "export", self.file)
+        said = self.cubby(other, "import", self.file)
+        before, after = entries_of(client), entries_of(second)
+        self.assertEqual(said, f"{len(before)} keys\n")
+        self.assertEqual([entry[:2] for entry in after], [entry[:2] for entry in before])
+        for old, new in zip(before, after):
+            self.assertEqual(old[3] is None, new[3] is None)
+            if old[3] is not None:
+                self.assertLess(abs(old[3] - new[3]), 60_000)
 
     def test_an_export_of_a_prefix_has_only_that(self):
         with Daemon() as daemon, Client(daemon) as client, Daemon() as other, Client(other) as second:

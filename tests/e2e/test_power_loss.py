@@ -296,6 +296,16 @@ class Liars(Traced):
         self.found_out("lmdb", "its file", lambda event, name: event.kind == "E"
                        and name.endswith("/data.mdb"))
 
+    @unittest.skipUnless("rocksdb" in engines(), "no engine rocksdb")
+    def test_tables_of_rocksdb_that_are_not_synced_before_they_are_named(self):
+        self.found_out("rocksdb", "its tables", lambda event, name: event.kind == "E"
+                       and name.endswith(".sst"))
+
+    @unittest.skipUnless("rocksdb" in engines(), "no engine rocksdb")
+    def test_a_manifest_of_rocksdb_that_is_not_synced(self):
+        self.found_out("rocksdb", "its manifest", lambda event, name: event.kind == "E"
+                       and "/MANIFEST-" in name)
+
     def test_what_is_not_synced_at_a_clean_stop_without_syncs_before(self):
         self.found_out("memory", "the log at the stop",
                        lambda event, name: "/log-" in name, durability="none")
