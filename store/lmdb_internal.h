@@ -1,0 +1,57 @@
+/* What the two files of the LMDB engine share. Nobody else includes this. */
+#ifndef STORE_LMDB_INTERNAL_H
+#define STORE_LMDB_INTERNAL_H
+
+#include <lmdb.h>
+
+#include "store/engine.h"
+
+enum { LMDB_MAX_PATH = 4096 };
+
+struct lmdb_engine {
+    struct engine engine;
+    char directory[LMDB_MAX_PATH];
+    bool read_only;
+    MDB_env *env;
+    MDB_dbi tables[ENGINE_TABLES];
+    MDB_dbi longer;
+    MDB_dbi marks;
+    MDB_txn *txn; /* the one that writes; NULL only while it is replaced, and after a failure */
+    struct lmdb_cursor *cursors; /* on the present state: LMDB's end with its transaction */
+    uint64_t map_size;
+    unsigned snapshots;
+    uint64_t changes; /* counts what cursors have to notice: writes, and a new txn */
+
+    uint64_t next_bucket;
+    uint64_t count[ENGINE_TABLES];
+    size_t writes; /* in the transaction */
+    size_t bytes;
+    struct buffer copy;           /* of what is being put */
+    bool broken;                  /* a write failed: the transaction can only be given up */
+    bool full;                    /* the disk has no room for the transaction */
+    uint64_t reserved;            /* the file has room up to this offset */
+    struct engine_mark committed; /* by the store */
+    struct engine_mark synced;
+    bool unsynced; /* something is committed that is not synced */
+    uint64_t checkpoints;
+    uint64_t failed;
+    struct store_error failure;
+};
+
+enum store_code lmdb_code(int result);
+
+/* Fills the error with what LMDB says, or the system. */
+int lmdb_fail(struct lmdb_engine *lmdb, const char *what, int result, struct store_error *error);
+
+/*
+ * Opens the files below the directory, or makes them, durably; begins the transaction and reads the
+ * mark into the engine. STORE_NOT_FOUND where there are none and only reading is allowed. On
+ * failure lmdb_close_files follows as well.
+ */
+int lmdb_open_files(struct lmdb_engine *lmdb, const char *directory, struct store_error *error);
+void lmdb_close_files(struct lmdb_engine *lmdb);
+
+/* The mark goes into the transaction. */
+int lmdb_write_mark(struct lmdb_engine *lmdb);
+
+#endif
