@@ -152,6 +152,10 @@ class Cubby(Server):
             sys.exit(f"{self.name}: {method}: {error}")
         return result
 
+    def begin_queue(self):
+        """An empty one; so for each kind of server."""
+        self.call("queue.drop", "jobs")
+
     def load(self, keys):
         run(f"{BUILD}/bindings/cli/cubby", "--connect", self.endpoint, "bench", "--load", "--keys",
             str(keys), "--value-size", str(VALUE_SIZE), "--requests", "1", "--timeout", "60000")
@@ -205,6 +209,9 @@ class Redis(Server):
             peer.sendall(line)
             return peer.makefile("rb").readline()
 
+    def begin_queue(self):
+        self.command(b"DEL jobs\r\n")
+
     def load(self, keys):
         value = b"x" * VALUE_SIZE
         with wait_for_port(self.port) as peer:
@@ -248,7 +255,7 @@ class Beanstalk(Server):
         super().__init__(name, "beanstalkd", "-l", "127.0.0.1", "-p", str(self.port), *log)
 
     def begin_queue(self):
-        """What is taken is what was pushed: nothing is left from before."""
+        """It cannot be emptied at once; what the measurement before has left stays."""
 
 
 class Figures:

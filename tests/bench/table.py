@@ -9,13 +9,16 @@ HEAD = ("| what | cubbyd | peer | ratio | to reach | p50 / p99 us | peer | CPU u
 
 
 class Side:
-    """One of the two that are compared: a name, a server, and what it is to do."""
+    """One of the two that are compared: a name, a server, what it is to do, and what before that."""
 
-    def __init__(self, name, server, work):
-        self.name, self.server, self.work = name, server, work
+    def __init__(self, name, server, work, prepare=None):
+        self.name, self.server, self.work, self.prepare = name, server, work, prepare
         self.samples = []
 
     def measure(self):
+        if self.prepare is not None:
+            self.server.resume()
+            self.prepare(self.server)
         self.samples.append(measure(self.server, self.work))
 
     def median(self, what):
