@@ -679,6 +679,16 @@ static bool is_smaller(const struct page_draft *draft, const struct page *page)
 }
 
 /*
+ * Whether it is worth looking for a neighbour to merge with. Not at each delete: to find out that
+ * both together are too much takes ten times as long as the delete.
+ */
+static bool is_time_to_merge(const struct page *page)
+{
+    enum { INTERVAL = 16 };
+    return page_used(page) < PAGE_SMALL_SIZE && page->count % INTERVAL == 0;
+}
+
+/*
  * A leaf that has become small or sparse is built anew, if memory allows: for want of memory one
  * that has lost anything, so that a delete gives back what it can.
  */
@@ -688,7 +698,7 @@ static int delete_entry(struct edit *edit)
     struct page *page = step->page;
     bool in_place = !is_frozen(edit, page) && page->count > 1;
     bool tight = space_is_tight(edit->space);
-    if (in_place && !tight && page_used(page) >= PAGE_SMALL_SIZE && !is_wasteful(page))
+    if (in_place && !tight && !is_time_to_merge(page) && !is_wasteful(page))
         return delete_in_place(edit);
     struct edit_state state = state_of(edit);
     struct page_draft draft;
