@@ -368,18 +368,23 @@ static void fail_turn(struct server *server, enum wire_code code, const char *me
     }
 }
 
+static int commit_store(struct server *server)
+{
+    if (store_pending(server->store) == 0)
+        return store_commit(server->store);
+    server->unsynced = true;
+    uint64_t before_us = monotonic_us();
+    int rc = store_commit(server->store);
+    histogram_add(&server->counters.commit_us, monotonic_us() - before_us);
+    return rc;
+}
+
 static int commit(struct server *server, uint64_t time_ms)
 {
-    uint64_t before = monotonic_us();
     int rc = service_end_turn(&server->service, time_ms);
     broadcast_gather(server->broadcast, &server->service.queue_news);
-    server->unsynced = server->unsynced || store_pending(server->store) > 0;
     if (rc == 0)
-        rc = store_commit(server->store);
-    uint64_t took = monotonic_us() - before;
-    server->counters.commit_us += took;
-    if (took > server->counters.commit_max_us)
-        server->counters.commit_max_us = took;
+        rc = commit_store(server);
     if (rc == 0)
         service_commit(&server->service);
     if (rc == STORE_FULL)
@@ -588,6 +593,17 @@ static void watch_checkpoints(struct server *server, uint64_t now_us)
                     now->failure);
 }
 
+static void count_turn(struct server *server, size_t requests, uint64_t took_us)
+{
+    struct counters *counters = &server->counters;
+    if (requests > 0) {
+        histogram_add(&counters->turn_us, took_us);
+        histogram_add(&counters->group, requests);
+    } else if (took_us > counters->turn_us.max) {
+        counters->turn_us.max = took_us; /* of an expiry, or a checkpoint's beginning */
+    }
+}
+
 static int turn(struct server *server)
 {
     uint64_t begin_us = monotonic_us();
@@ -599,16 +615,15 @@ static int turn(struct server *server)
     service_begin_turn(&server->service, time_ms, TURN_MAX_EXPIRIES, TURN_MAX_JOB_EXPIRIES);
     drain(server, time_ms);
     int rc = commit(server, time_ms);
-    server->counters.turns += server->count > 0;
-    if (server->count > 0)
+    size_t requests = server->count;
+    if (requests > 0)
         server->request_us = monotonic_us();
     flush(server);
     notify_watches(server, time_ms);
     read_history(server, time_ms);
     watch_checkpoints(server, begin_us);
     uint64_t end_us = monotonic_us();
-    if (end_us - begin_us > server->counters.turn_max_us)
-        server->counters.turn_max_us = end_us - begin_us;
+    count_turn(server, requests, end_us - begin_us);
     heartbeat(server, end_us);
     return rc == 0 ? sync_when_due(server, end_us) : rc;
 }

@@ -14,6 +14,7 @@
 
 #include "daemon/backups.h"
 #include "daemon/deliveries.h"
+#include "daemon/histogram.h"
 #include "daemon/outbox.h"
 #include "daemon/watches.h"
 #include "store/keys.h"
@@ -28,10 +29,9 @@ struct counters {
     uint64_t connections; /* open to the request socket */
     uint64_t drops;       /* as of the protocol */
     uint64_t undelivered; /* replies whose peer had left or took no more */
-    uint64_t turns;
-    uint64_t turn_max_us; /* the longest turn, from its first message to its last reply */
-    uint64_t commit_us;   /* spent in commits, in all */
-    uint64_t commit_max_us;
+    struct histogram turn_us;   /* of turns with requests; its `max` is of all turns */
+    struct histogram group;     /* requests of such a turn */
+    struct histogram commit_us; /* of turns that wrote: their write and fsync */
     uint64_t expired;  /* keys */
     uint64_t evicted;  /* likewise */
     uint64_t returned; /* jobs that went back, since their reply could not be sent */
