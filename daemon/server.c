@@ -64,6 +64,7 @@ struct server {
 
     struct exchange *exchanges; /* of this turn */
     size_t count;
+    size_t of_one;            /* the newest of them that are all of one peer, as far as we look */
     struct arrival *arrivals; /* SERVER_WINDOW of them */
     struct arrival *held;     /* one of them that waits for the next turn, or NULL */
     size_t held_at;           /* its exchange */
@@ -322,30 +323,58 @@ static void carry_out_held(struct server *server, uint64_t time_ms)
 }
 
 /*
- * A few requests are read before the first is carried out: what they look for is then loaded from
- * memory at the same time, which takes about as long as for one of them.
+ * The last two requests of the turn are of the same peer. libzmq takes requests from all peers in
+ * turns, so nobody else was waiting then.
  */
-static size_t drain_window(struct server *server, uint64_t time_ms)
+static bool serves_one(const struct server *server)
+{
+    if (server->count < 2)
+        return false;
+    zmq_msg_t *last = &server->exchanges[server->count - 1].peer;
+    zmq_msg_t *before = &server->exchanges[server->count - 2].peer;
+    return slice_equal(slice_of(zmq_msg_data(last), zmq_msg_size(last)),
+                       slice_of(zmq_msg_data(before), zmq_msg_size(before)));
+}
+
+/*
+ * A few requests are read before the first is carried out: what they look for is then loaded from
+ * memory at the same time, which takes about as long as for one of them. Of large ones fewer, since
+ * each may be a turn's work. False: no more were waiting.
+ */
+static bool drain_window(struct server *server, uint64_t time_ms)
 {
     struct exchange *exchanges = server->exchanges + server->count;
     size_t taken = 0;
-    while (taken < SERVER_WINDOW &&
-           take_request(server, &exchanges[taken], &server->arrivals[taken]) &&
-           !hold(server, taken))
-        taken++;
+    size_t bytes = 0;
+    bool more = true;
+    while (more && taken < SERVER_WINDOW && bytes < SERVER_WINDOW_BYTES) {
+        struct arrival *arrival = &server->arrivals[taken];
+        more = take_request(server, &exchanges[taken], arrival) && !hold(server, taken);
+        if (more) {
+            bytes += zmq_msg_size(&arrival->payload);
+            taken++;
+        }
+    }
     prefetch(server, taken);
     for (size_t i = 0; i < taken; i++)
         carry_out(server, &exchanges[i], &server->arrivals[i], time_ms);
     server->count += taken;
-    return taken;
+    server->of_one = serves_one(server) ? server->of_one + taken : 0;
+    return more;
 }
 
-static void drain(struct server *server, uint64_t time_ms)
+static bool has_room(const struct server *server)
 {
-    while (server->count + SERVER_WINDOW <= TURN_MAX_REQUESTS &&
+    return server->count + SERVER_WINDOW <= TURN_MAX_REQUESTS && server->of_one < TURN_MAX_OF_ONE &&
            server->replies.size + outbox_size(&server->service.outbox) < TURN_MAX_BYTES &&
-           store_pending(server->store) < TURN_MAX_BYTES &&
-           drain_window(server, time_ms) == SERVER_WINDOW)
+           store_pending(server->store) < TURN_MAX_BYTES;
+}
+
+static void drain(struct server *server, uint64_t begin_us, uint64_t time_ms)
+{
+    server->of_one = 0;
+    while (has_room(server) && drain_window(server, time_ms) &&
+           monotonic_us() - begin_us < TURN_MAX_DRAIN_US)
         continue;
 }
 
@@ -613,7 +642,7 @@ static int turn(struct server *server)
     server->service.announce = broadcast_wants_queues(server->broadcast);
     carry_out_held(server, time_ms);
     service_begin_turn(&server->service, time_ms, TURN_MAX_EXPIRIES, TURN_MAX_JOB_EXPIRIES);
-    drain(server, time_ms);
+    drain(server, begin_us, time_ms);
     int rc = commit(server, time_ms);
     size_t requests = server->count;
     if (requests > 0)
