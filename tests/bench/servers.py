@@ -31,7 +31,7 @@ def run(*command):
 def build():
     run(os.path.join(TOP, "scripts", "install"), "run", "test", "bench")
     run("cmake", "-S", TOP, "-B", BUILD, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release")
-    run("cmake", "--build", BUILD, "--target", "cubbyd", "cubby", "echo", "load")
+    run("cmake", "--build", BUILD, "--target", "cubbyd", "cubby", "echo", "listen", "load")
 
 
 def free_port():
@@ -127,9 +127,11 @@ class Cubby(Server):
 
     def __init__(self, name, data, durability, *more):
         self.port = free_port()
+        self.publish_port = free_port()
         self.endpoint = f"tcp://127.0.0.1:{self.port}"
         super().__init__(name, f"{BUILD}/daemon/cubbyd", "--data", data, "--durability", durability,
-                         "--listen", self.endpoint, "--publish", "tcp://127.0.0.1:*", *more)
+                         "--listen", self.endpoint, "--publish",
+                         f"tcp://127.0.0.1:{self.publish_port}", *more)
 
     def wait_for_reply(self):
         while True:

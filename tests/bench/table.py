@@ -51,6 +51,10 @@ class Table:
             if theirs else [peer, "–", "–"]
         self.emit(figures, "| " + " | ".join(text + self.details(figures)) + " |")
 
+    def alone(self, what, ours, unit, digits=0):
+        """A row of one figure."""
+        self.row(what, ours, "–", None, unit, digits=digits)
+
     @staticmethod
     def details(figures):
         """Latencies and CPU, where they were measured."""
