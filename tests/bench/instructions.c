@@ -86,8 +86,8 @@ static void pack_ack(struct bench *bench, unsigned index, struct buffer *out)
         slice_of(all.data + bench->starts[index], bench->starts[index + 1] - bench->starts[index]));
     struct slice skipped;
     uint32_t count;
-    uint64_t id;
-    uint64_t lease;
+    uint64_t id = 0;
+    uint64_t lease = 0;
     if (wire_read_array(&cursor, &count) != 0 || wire_read_uint(&cursor, &id) != 0 ||
         wire_read_uint(&cursor, &id) != 0 || wire_read_nil(&cursor) != 0 ||
         wire_read_array(&cursor, &count) != 0 || count != 1 ||
