@@ -265,13 +265,13 @@ static void report(const struct listening *all)
 
 int main(int count, char **texts)
 {
-    struct listening *all = calloc(1, sizeof(*all));
-    if (all == NULL)
-        give_up("memory");
     if (count != 5 || (strcmp(texts[1], "feed") != 0 && strcmp(texts[1], "watch") != 0)) {
         fprintf(stderr, "usage: listen feed|watch PORT CONNECTIONS VALUE_SIZE\n");
         return 2;
     }
+    struct listening *all = calloc(1, sizeof(*all));
+    if (all == NULL)
+        give_up("memory");
     all->watch = strcmp(texts[1], "watch") == 0;
     all->port = (uint16_t)strtoul(texts[2], NULL, 10);
     all->count = strtoull(texts[3], NULL, 10);

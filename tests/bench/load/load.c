@@ -369,7 +369,7 @@ static int connect_to(uint16_t port)
 {
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    const struct timespec pause = {.tv_nsec = CONNECT_PAUSE_MS * 1000000};
+    const struct timespec pause = {.tv_nsec = CONNECT_PAUSE_MS * 1000000L};
     for (int tries = CONNECT_TRIES; tries > 0; tries--) {
         int file = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (file < 0 || connect(file, (struct sockaddr *)&address, sizeof(address)) == 0)

@@ -22,10 +22,11 @@ static void append_command(struct buffer *out, const void *body, size_t size)
 
 void zmtp_greet(struct peer *peer, const char *type)
 {
+    static const uint8_t mechanism[] = {'N', 'U', 'L', 'L'};
     uint8_t greeting[GREETING_SIZE] = {[0] = 0xff, [9] = 0x7f, [VERSION_AT] = 3};
     struct buffer ready = {0};
     const uint8_t size[4] = {0, 0, 0, (uint8_t)strlen(type)};
-    memcpy(greeting + MECHANISM_AT, "NULL", strlen("NULL"));
+    memcpy(greeting + MECHANISM_AT, mechanism, sizeof(mechanism));
     buffer_append(&peer->out, greeting, sizeof(greeting));
     buffer_append(&ready, "\5READY\13Socket-Type", strlen("\5READY\13Socket-Type"));
     buffer_append(&ready, size, sizeof(size));
