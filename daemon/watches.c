@@ -6,7 +6,9 @@
 #include "daemon/method.h"
 #include "daemon/prefixes.h"
 
-enum { SLOTS = 1 << 14, FIRST_PIECES = 64, FIRST_ACTIONS = 16, NO_PIECE = UINT32_MAX };
+enum { SLOTS = 1 << 14, FIRST_PIECES = 64, FIRST_ACTIONS = 16 };
+
+#define NO_PIECE UINT32_MAX /* too large for an enumerator of ISO C */
 
 enum place {
     FRESH,   /* of this turn; it goes to the tail or behind when what is new has been sent */
