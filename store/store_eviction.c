@@ -62,7 +62,9 @@ int store_open_eviction(struct store *store, struct store_error *error)
     sieve_init(&store->sieve, seed);
     store->evicts = true;
     int rc = fill(store);
-    return rc == 0 ? 0 : store_fail(error, (enum store_code)rc, "no memory to evict keys with");
+    if (rc != 0)
+        return store_fail(error, (enum store_code)rc, "no memory to evict keys with");
+    return 0;
 }
 
 void store_visit(struct store *store, struct slice key)

@@ -76,6 +76,31 @@ class Memory(Full, unittest.TestCase):
             self.assertTrue(put(client, "again"))
             self.assertLess(client.call("stats")["memory"], 4 * MIB)
 
+    def test_at_the_memory_limit_what_takes_no_more_room_is_carried_out(self):
+        with Daemon("--memory-limit", "8M") as daemon, Client(daemon) as client:
+            client.call("put", "number", 1)
+            count = fill(client, 200)
+            while put(client, f"s{client.call('hello')['seq']}", "y" * 1000):
+                pass
+            seq = client.call("hello")["seq"]
+            for call in (lambda: client.call("put", "f0", VALUE + "longer" * 1000),
+                         lambda: client.call("put", "new", "y" * 1000, {"ttl": 1000000}),
+                         lambda: client.batch(["put", "f0", "short"], ["put", "new", VALUE * 2])):
+                with self.assertRaises(CubbyError) as caught:
+                    call()
+                self.assertEqual(caught.exception.code, "storage_full")
+            with self.assertRaises(CubbyError) as caught:
+                client.batch(["get", "f0"], ["put", "new", VALUE])
+            self.assertEqual(caught.exception.detail, {"index": 1})
+            self.assertEqual(client.call("hello")["seq"], seq)
+            self.assertTrue(put(client, "f0", VALUE[::-1]))
+            self.assertEqual(client.call("increment", "number"), [2, seq + 2])
+            self.assertIs(client.call("touch", "f1", 1000000), True)
+            client.batch(["delete", "f2"], ["put", "new", VALUE])
+            self.assertEqual(client.call("get", "new")[0], VALUE)
+            self.assertEqual(client.call("count", {"prefix": "f"}), count - 1)
+            self.assertFalse(put(client, "more"))
+
     def test_what_is_over_the_limit_at_a_start_is_kept(self):
         with Daemon() as daemon:
             with Client(daemon) as client:
