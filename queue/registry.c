@@ -91,10 +91,21 @@ static void place_in_heap(struct registry *registry, struct queue *queue, size_t
     queue->heap_at = at;
 }
 
+/*
+ * Queues that are due at the same time come in the order of their names, so that what happens does
+ * not depend on how the heap came about.
+ */
+static bool is_before(const struct queue *a, const struct queue *b)
+{
+    if (a->due_ms != b->due_ms)
+        return a->due_ms < b->due_ms;
+    return a->due_ms != UINT64_MAX && slice_compare(queue_name(a), queue_name(b)) < 0;
+}
+
 static void sift_up(struct registry *registry, struct queue *queue)
 {
     size_t at = queue->heap_at;
-    while (at > 0 && registry->heap[(at - 1) / 2]->due_ms > queue->due_ms) {
+    while (at > 0 && is_before(queue, registry->heap[(at - 1) / 2])) {
         place_in_heap(registry, registry->heap[(at - 1) / 2], at);
         at = (at - 1) / 2;
     }
@@ -107,9 +118,9 @@ static void sift_down(struct registry *registry, struct queue *queue)
     for (;;) {
         size_t child = 2 * at + 1;
         if (child + 1 < registry->count &&
-            registry->heap[child + 1]->due_ms < registry->heap[child]->due_ms)
+            is_before(registry->heap[child + 1], registry->heap[child]))
             child++;
-        if (child >= registry->count || registry->heap[child]->due_ms >= queue->due_ms)
+        if (child >= registry->count || !is_before(registry->heap[child], queue))
             break;
         place_in_heap(registry, registry->heap[child], at);
         at = child;

@@ -213,9 +213,10 @@ void fixture_send(struct fixture *fixture, uint64_t msgid, const char *method, c
     struct wire_request request;
     wire_pack_request(&payload, msgid, method);
     pack_text(&payload, params);
+    fixture->answer = (struct service_answer){0};
     if (service_read(&fixture->service, buffer_slice(&payload, 0), &fixture->replies, &request))
-        service_execute(&fixture->service, &request, &fixture->peer, fixture->now_ms,
-                        &fixture->replies);
+        fixture->answer = service_execute(&fixture->service, &request, &fixture->peer,
+                                          fixture->now_ms, &fixture->replies);
     buffer_free(&payload);
 }
 

@@ -13,6 +13,7 @@ struct fixture {
     struct counters counters;
     struct peer peer; /* whose requests they are; set by the test, nobody at first */
     struct buffer replies;
+    struct service_answer answer; /* of the last request */
     uint64_t now_ms;
 };
 
