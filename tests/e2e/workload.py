@@ -3,8 +3,8 @@
 Clients send transactions, many at a time. Whatever a transaction does is drawn when it is sent and
 remembered; the model repeats it. Each one puts a key `seen/CLIENT/NUMBER`, whose version says at
 which seq it was carried out. So the state alone tells which transactions are in it and in which
-order they were, those included whose reply never came, and what the state has to be, key by key
-and version by version.
+order they were, those included whose reply never came, and what the state has to be, key by key,
+version by version and job by job: transactions push, pop, reserve and end jobs too.
 
     history = History()
     load = Load(daemon, history, randomness)
@@ -16,6 +16,7 @@ and version by version.
         history.settle(observe(client))
 """
 
+import bisect
 import itertools
 import zlib
 
@@ -27,6 +28,7 @@ WINDOW = 16  # requests that a client has outstanding
 KEPT = 3 * WINDOW  # of the newest transactions of each client, which `seen` holds
 OWN, SHARED, FLEETING, LARGE = 12, 20, 6, 4  # keys that are written again and again
 LARGE_VALUE = (200_000, 900_000)
+QUEUES = 3  # which all clients share, beside one of each
 FLEETING_MS = 30
 LONG_MS = 10**9
 
@@ -67,13 +69,38 @@ def draw_operation(randomness, client, tag, fleeting):
                     {"ttl": randomness.randrange(1, FLEETING_MS)}]]
 
 
-def draw_transaction(randomness, client, number, tag, fleeting, large):
+def draw_jobs(randomness, client, tag, leases):
+    """Operations on queues. leases: jobs that the client has; what it ends is taken out."""
+    operations = []
+    for place in range(randomness.randrange(4)):
+        queue = randomness.choice([f"jobs/{client}", f"jobs/{randomness.randrange(QUEUES)}"])
+        kind = randomness.choice(["push", "push", "push", "pop", "reserve", "reserve", "end",
+                                  "end", "kick"])
+        if kind == "push":
+            operations.append(["queue.push", [queue, f"{tag}/{place}",
+                                              {"priority": randomness.randrange(2)}]])
+        elif kind == "pop":
+            operations.append(["queue.pop", [queue]])
+        elif kind == "reserve":
+            operations.append(["queue.reserve", [queue, {"lease": LONG_MS}]])
+        elif kind == "kick":
+            operations.append(["queue.kick", [queue, {"count": 2}]])
+        elif leases:
+            _, job, lease = leases.pop(randomness.randrange(len(leases)))
+            operations.append(randomness.choice([
+                ["queue.ack", [job, lease]], ["queue.ack", [job, lease]],
+                ["queue.nack", [job, lease, {"delay": 0}]], ["queue.bury", [job, lease]]]))
+    return operations
+
+
+def draw_transaction(randomness, client, number, tag, fleeting, large, leases):
     """The operations of one transaction. One in five is a put and nothing else."""
     seen = ["put", [seen_key(client, number), number]]
     if randomness.random() < 0.2:
         return [seen]
     operations = [draw_operation(randomness, client, tag, fleeting)
                   for _ in range(randomness.randrange(6))]
+    operations += draw_jobs(randomness, client, tag, leases)
     if randomness.random() < large:
         value = randomness.randbytes(1000) * (randomness.randrange(*LARGE_VALUE) // 1000)
         operations.append(["put", [f"large/{client}/{randomness.randrange(LARGE)}", value]])
@@ -84,16 +111,31 @@ def draw_transaction(randomness, client, number, tag, fleeting, large):
 
 
 class Model:
-    """What the keys are: {key: [value, version, whether it expires]}."""
+    """What the keys are: {key: [value, version, whether it expires]}, and the jobs of each queue
+    and state: [(priority, number in the order of pushes, body)], in order.
 
-    def __init__(self):
+    bodies: {job id: (queue, body)}, of those that replies have shown."""
+
+    def __init__(self, bodies):
         self.entries = {}
+        self.jobs = {}
+        self.pushes = itertools.count()
+        self.bodies = bodies
+
+    def all(self):
+        """Entries, and the bodies of jobs as observe tells them."""
+        jobs = {place: [body for _, _, body in jobs] for place, jobs in self.jobs.items() if jobs}
+        for (queue, state), found in jobs.items():
+            if state == "leased":
+                found.sort()
+        return {**self.entries, **{f"queue {queue} {state}": [found, 0, False]
+                                   for (queue, state), found in jobs.items()}}
 
     def apply(self, operations, seq):
         """Carries out a transaction; its changes, [(kind, key, value)]."""
         changed = {}
         for method, params in operations:
-            getattr(self, method)(seq, changed, *params)
+            getattr(self, method.replace(".", "_"))(seq, changed, *params)
         return [("put", key, self.entries[key][0]) if key in self.entries
                 else ("delete", key, None) for key in changed]
 
@@ -120,10 +162,66 @@ class Model:
         for key in sorted(key for key in self.entries if bounds["start"] <= key < bounds["end"]):
             self.delete(seq, changed, key)
 
+    def move(self, queue, job, state):
+        bisect.insort(self.jobs.setdefault((queue, state), []), job)
+
+    def take(self, queue, state):
+        jobs = self.jobs.get((queue, state))
+        return jobs.pop(0) if jobs else None
+
+    def queue_push(self, _seq, _changed, queue, body, options):
+        self.move(queue, (options["priority"], next(self.pushes), body), "ready")
+
+    def queue_pop(self, _seq, _changed, queue):
+        self.take(queue, "ready")
+
+    def queue_reserve(self, _seq, _changed, queue, _options):
+        job = self.take(queue, "ready")
+        if job is not None:
+            self.move(queue, job, "leased")
+
+    def end(self, number, state):
+        """The job, which is leased, goes there; state None: it is gone."""
+        queue, body = self.bodies[number]
+        (job,) = [job for job in self.jobs[queue, "leased"] if job[2] == body]
+        self.jobs[queue, "leased"].remove(job)
+        if state is not None:
+            self.move(queue, job, state)
+
+    def queue_ack(self, _seq, _changed, number, _lease):
+        self.end(number, None)
+
+    def queue_nack(self, _seq, _changed, number, _lease, _options):
+        self.end(number, "ready")
+
+    def queue_bury(self, _seq, _changed, number, _lease):
+        self.end(number, "dead")
+
+    def queue_kick(self, _seq, _changed, queue, options):
+        for _ in range(options["count"]):
+            job = self.take(queue, "dead")
+            if job is not None:
+                self.move(queue, job, "ready")
+
+
+def observe_jobs(client):
+    """As Model.all tells them."""
+    found = {}
+    for queue in client.call("queue.list"):
+        for state in ("ready", "delayed", "leased", "dead"):
+            bodies, after = [], {}
+            while page := client.call("queue.peek", queue, {"state": state, "limit": 1000, **after}):
+                bodies += [row["body"] for row in page]
+                after = {"after": page[-1]["at"]}
+            if bodies:
+                found[f"queue {queue} {state}"] = [
+                    sorted(bodies) if state == "leased" else bodies, 0, False]
+    return found
+
 
 def observe(client, since=None):
     """What there is to see: {seq, oldest, epoch, entries, changes by seq}. Changes from `since`
-    on, or as far back as they go."""
+    on, or as far back as they go. Jobs are among the entries."""
     while True:
         hello = client.call("hello")
         try:
@@ -142,6 +240,7 @@ def observe_since(client, hello, since):
         if page["next"] is None:
             break
         after = {"after": page["next"]}
+    entries.update(observe_jobs(client))
     changes = {}
     for seq, index, count, kind, key, value, _ in all_changes(client, since, limit=10000):
         if seq <= page["seq"]:
@@ -158,7 +257,9 @@ class History:
     """Everything that was sent, what was acknowledged of it, and what the state is by that."""
 
     def __init__(self):
-        self.model = Model()
+        self.bodies = {}
+        self.model = Model(self.bodies)
+        self.leases = {}  # client: [(seq of the reserve, job id, lease)]
         self.seq = 0  # the model is as of this seq
         self.changes = {}  # seq: changes of the transaction, where it was ours
         self.next = {}  # client: number of its next transaction
@@ -170,7 +271,8 @@ class History:
 
     def draw(self, randomness, client, fleeting, large):
         number = self.next.get(client, 1)
-        operations = draw_transaction(randomness, client, number, next(self.tags), fleeting, large)
+        operations = draw_transaction(randomness, client, number, next(self.tags), fleeting, large,
+                                      self.leases.setdefault(client, []))
         self.next[client] = number + 1
         self.sent[client, number] = operations
         return number, operations
@@ -178,6 +280,17 @@ class History:
     def acknowledge(self, client, number, seq, total):
         self.acknowledged[client, number] = (seq, total)
         self.shown = max(self.shown, seq)
+
+    def note_jobs(self, client, number, seq, results):
+        """What the reply shows of jobs."""
+        for (method, params), result in zip(self.sent.get((client, number), ()), results):
+            if method == "queue.push":
+                self.bodies[result[0]] = (params[0], params[1])
+            elif method == "queue.reserve" and result:
+                ((job, queue, body, lease, *_),) = result
+                assert self.bodies.setdefault(job, (queue, body)) == (queue, body), \
+                    f"job {job} is {queue} {body}, and was {self.bodies[job]}"
+                self.leases[client].append((seq, job, lease))
 
     def settle(self, seen, lossless=True):
         """Finds out which transactions the state has, and checks that it is what they add up to.
@@ -193,15 +306,17 @@ class History:
         for client, number in found:
             self.next[client] = max(self.next[client], number + 1)
         self.sent, self.acknowledged = {}, {}
+        self.leases = {client: [lease for lease in leases if lease[0] <= seen["seq"]]
+                       for client, leases in self.leases.items()}
         self.shown = self.seq = seen["seq"]
 
     def as_of(self, seq):
-        """The entries as they were."""
-        model = Model()
+        """The entries and jobs as they were."""
+        model = Model(self.bodies)
         for own_seq, operations in self.told:
             if own_seq <= seq:
                 model.apply(operations, own_seq)
-        return model.entries
+        return model.all()
 
     def newest(self):
         """Seq of the newest transaction in the model."""
@@ -260,7 +375,7 @@ class History:
 
     def check_entries(self, seen):
         """Keys that soon expire may be gone; what is there of them must be the newest."""
-        expected, actual = self.model.entries, seen["entries"]
+        expected, actual = self.model.all(), seen["entries"]
         if without_fleeting(expected) != without_fleeting(actual):
             wrong = {key: (expected.get(key), actual.get(key)) for key in {*expected, *actual}
                      if expected.get(key) != actual.get(key) and not key.startswith("fleeting/")}
@@ -268,7 +383,7 @@ class History:
                                  f"{dict(sorted(wrong.items())[:20])}")
         for key in set(expected) | set(actual):
             if key not in actual:
-                del expected[key]
+                del self.model.entries[key]
             elif expected.get(key) != actual[key]:
                 raise AssertionError(f"{key}: expected {expected.get(key)}, found {actual[key]}")
 
@@ -375,6 +490,7 @@ class Load:
             history.acknowledge(name, number, result, None)
         elif method == "batch":
             history.acknowledge(name, number, result["seq"], result["results"][0][0])
+            history.note_jobs(name, number, result["seq"], result["results"])
         elif method == "get" and result is not None:
             history.shown = max(history.shown, result[1])
         elif method == "scan":

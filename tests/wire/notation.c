@@ -59,8 +59,8 @@ const char *const good_requests[] = {
     "[0 1 'queue.stats' ['q']]",
     "[0 1 'queue.list' [{'prefix' 'p' 'after' 'pa' 'limit' 10000}]]",
     "[0 1 'queue.configure' ['q']]",
-    "[0 1 'queue.configure' ['q' {'lease' 1 'max_deliveries' 0 'max_length' 5 'retry_delay' 0 "
-    "'ttl' nil 'dedup_window' 0}]]",
+    ("[0 1 'queue.configure' ['q' {'lease' 1 'max_deliveries' 0 'max_length' 5 'retry_delay' 0 "
+     "'ttl' nil 'dedup_window' 0}]]"),
     "[0 1 'queue.pause' ['q' nil]]",
     "[0 1 'queue.pause' ['q' 5]]",
     "[0 1 'queue.resume' ['q']]",
