@@ -96,9 +96,9 @@ static struct slice take(const uint8_t **at, struct slice was)
 static struct job job_of(const struct deliveries *deliveries, const struct delivered *delivered)
 {
     struct job job = delivered->job;
-    const uint8_t *at = deliveries->bytes.data + delivered->at;
     if (!is_popped(&job))
         return job; /* id and lease are all that matters */
+    const uint8_t *at = deliveries->bytes.data + delivered->at;
     job.queue = take(&at, job.queue);
     job.body = take(&at, job.body);
     job.error = take(&at, job.error);
