@@ -8,8 +8,8 @@ import unittest
 import msgpack
 
 from harness import (
-    Client, Daemon, DaemonCase, MAX_DURATION_MS, U64_MAX, Raw, eventually, as_bin, as_str, request,
-    result_of, unpack,
+    Client, CubbyError, Daemon, DaemonCase, MAX_DURATION_MS, U64_MAX, Raw, eventually, as_bin, as_str,
+    request, result_of, unpack,
 )
 
 STATES = ("ready", "delayed", "leased", "dead")
@@ -957,6 +957,26 @@ class Restarts(unittest.TestCase):
             daemon.start()
             with Client(daemon) as client:
                 self.assertEqual(client.call("queue.list"), [])
+
+
+class Full(unittest.TestCase):
+    def test_where_memory_is_full_jobs_can_still_be_taken_and_ended(self):
+        with Daemon("--memory-limit", "32M", data="none") as daemon, Client(daemon) as client:
+            pushed = 0
+            with self.assertRaises(CubbyError) as caught:
+                while True:
+                    client.call("queue.push", "q", "x" * 20000)
+                    pushed += 1
+            self.assertEqual(caught.exception.code, "storage_full")
+            self.assertEqual(client.call("queue.stats", "q")["ready"], pushed)
+            for job, _, _, lease, *_ in client.call("queue.reserve", "q", {"count": 10}):
+                self.assertIs(client.call("queue.ack", job, lease), True)
+            taken = 10
+            while jobs := client.call("queue.pop", "q", {"count": 100}):
+                taken += len(jobs)
+            self.assertEqual(taken, pushed)
+            self.assertEqual(client.call("queue.stats", "q")["acked"], pushed)
+            client.call("queue.push", "q", "x" * 20000)
 
 
 class ManyDue(unittest.TestCase):
