@@ -152,7 +152,13 @@ static bool gather_queue(struct broadcast *broadcast, uint64_t seq, struct slice
         .seq = seq, .offset = bytes->size, .topic_size = (uint32_t)(sizeof topic + queue.size)};
     buffer_append(bytes, &topic, sizeof topic);
     buffer_append_slice(bytes, queue);
-    return !bytes->failed && add_message(&broadcast->queues, &message);
+    if (bytes->failed)
+        return false;
+    if (subscriptions_want(&broadcast->subscriptions,
+                           slice_of(bytes->data + message.offset, message.topic_size)))
+        return add_message(&broadcast->queues, &message);
+    bytes->size = message.offset;
+    return true;
 }
 
 static void gather_queues(struct broadcast *broadcast, struct buffer *news)
