@@ -89,6 +89,16 @@ enum wire_code method_queue_push(struct call *call)
 
 /* Reserve, pop. */
 
+/*
+ * Where somebody waits there is no job, but in the moment after a pause whose end has not been
+ * carried out yet; nobody is overtaken then either.
+ */
+static bool is_waited_for(const struct call *call, struct slice queue)
+{
+    bool in_batch = call->answer == NULL;
+    return !in_batch && waiters_first(call->service->waiters, queue) != NULL;
+}
+
 static enum wire_code hand_out(struct call *call, const struct hand_out *what, uint32_t *taken)
 {
     struct wire_cursor names = call->args->queues;
@@ -96,6 +106,8 @@ static enum wire_code hand_out(struct call *call, const struct hand_out *what, u
     for (uint32_t i = 0; *taken == 0 && i < call->args->queue_count; i++) {
         struct slice queue;
         wire_next_queue(&names, &queue);
+        if (is_waited_for(call, queue))
+            continue;
         int rc = waits_hand_out(call->service, queue, what, call->out, taken);
         if (rc != 0)
             return method_store_error(call->error, rc);

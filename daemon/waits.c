@@ -114,8 +114,10 @@ static bool end_with_error(struct service *service, struct waiter *waiter, int s
     struct wire_error error;
     method_store_error(&error, store_code);
     wire_pack_error_reply(outbox_begin(&service->outbox, &peer), &request, &error);
-    if (!outbox_end(&service->outbox, 0))
+    if (!outbox_end(&service->outbox, 0)) {
+        service->unmatched = true; /* the next turn tries again */
         return false;
+    }
     service->counters->errors++;
     waiters_remove(service->waiters, waiter);
     return true;

@@ -704,3 +704,21 @@ Test(news, a_job_that_a_waiter_takes_at_once_is_in_it)
     cr_assert_eq(news(text, sizeof text), 2);
     cr_assert_str_eq(text, "q@0 q@0 ");
 }
+
+/* Order. */
+
+TestSuite(line, .init = setup, .fini = teardown);
+
+Test(line, nobody_is_overtaken_while_the_end_of_a_pause_is_still_to_be_carried_out)
+{
+    call(side, "eve", "queue.pause", "[\"q\",10]");
+    call(side, "eve", "queue.push", "[\"q\",7]");
+    call(side, "ann", "queue.pop", "[\"q\",{\"wait\":nil}]");
+    side->fixture.now_ms += 10;
+    side->said[0] = '\0';
+    send(side, "ben", 1, "queue.pop", "[\"q\"]");
+    end_turn(side);
+    cr_assert_str_eq(side->said, "ben:[1,1,c0,[],],\n");
+    next_turn();
+    cr_assert(said("ann:[1,1,c0,[[#"), "%s", side->said);
+}
