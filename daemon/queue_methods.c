@@ -125,7 +125,7 @@ static enum wire_code take_jobs(struct call *call, bool pop)
     enum wire_code code = hand_out(call, &what, &taken);
     if (code != WIRE_OK)
         return code;
-    if (taken == 0 && args->wait_ms > 0)
+    if (taken == 0 && !in_batch && args->wait_ms > 0)
         call->answer->later = true;
     else if (taken == 0)
         wire_pack_array(call->out, 0);

@@ -78,8 +78,10 @@ void waiters_free(struct waiters **pointer)
     struct waiters *waiters = *pointer;
     if (waiters == NULL)
         return;
-    while (waiters->count > 0)
-        waiters_remove(waiters, waiters->oldest);
+    for (struct waiter *waiter = waiters->oldest, *newer; waiter != NULL; waiter = newer) {
+        newer = waiter->newer;
+        waiters_remove(waiters, waiter);
+    }
     free(waiters->lines);
     free(waiters->by_msgid);
     free(waiters->heap);
@@ -108,7 +110,7 @@ static void grow_lines(struct waiters *waiters)
 {
     uint32_t before = waiters->line_buckets;
     struct line **old = waiters->lines;
-    struct line **buckets = calloc((size_t)2 * before, sizeof *buckets);
+    struct line **buckets = calloc((size_t)2 * before, sizeof(struct line *));
     if (buckets == NULL)
         return;
     waiters->lines = buckets;
