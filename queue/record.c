@@ -158,7 +158,7 @@ static struct slice encode_job(uint8_t *buffer, const struct record *record, str
     write_little(buffer + 40, record->lease);
     write_little(buffer + 48, record->due_at_ms);
     write_little(buffer + 56, record->expires_at_ms);
-    if (error.size > 0)
+    if (error.data != NULL && error.size > 0)
         memcpy(tail, error.data, error.size);
     if (record->dedup.size > 0)
         memcpy(tail + error.size, record->dedup.data, record->dedup.size);

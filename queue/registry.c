@@ -156,7 +156,7 @@ static int grow_heap(struct registry *registry)
     if (registry->count < registry->capacity)
         return 0;
     size_t capacity = registry->capacity > 0 ? 2 * registry->capacity : FIRST_HEAP;
-    struct queue **heap = realloc(registry->heap, capacity * sizeof *heap);
+    struct queue **heap = realloc(registry->heap, capacity * sizeof(struct queue *));
     if (heap == NULL)
         return STORE_NO_MEMORY;
     registry->heap = heap;
