@@ -1,6 +1,8 @@
 /* What is particular to the memory engine: how it lays out pages, and what that costs. */
 #include <criterion/criterion.h>
 #include <malloc.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #include "store/memory_page.h"
 #include "tests/store/engine_model.h"
@@ -347,5 +349,68 @@ Test(engine_memory, the_longest_keys_make_a_deep_tree_that_still_works)
         cr_assert_eq(engine_memory.delete(engine, 0, model.pairs[i].key), STORE_OK);
     cr_assert_eq(engine_memory.memory(engine), 0);
     model_free(&model);
+    engine_memory.close(engine);
+}
+
+/* Prefetched keys */
+
+enum { HINTED_KEYS = 3000, HINTED_ROUNDS = 4000, LONG_KEY = 100 };
+
+/* Some keys are longer than what a hint takes, so they differ behind it. */
+static struct slice hinted_key(char *text, size_t size, unsigned number)
+{
+    bool is_long = number % 7 == 0;
+    int length = snprintf(text, size, "%0*u", is_long ? LONG_KEY : 8, number);
+    return slice_of(text, (size_t)length);
+}
+
+static unsigned drawn(uint64_t *state, unsigned below)
+{
+    *state = *state * UINT64_C(6364136223846793005) + 1442695040888963407;
+    return (unsigned)((*state >> 33) % below);
+}
+
+/* Writes or reads the key, and holds that against what it is known to be: 0 for absent. */
+static void use_hinted(struct engine *engine, struct slice key, unsigned *known, unsigned what,
+                       uint64_t seed)
+{
+    struct slice value;
+    int result = engine_memory.get(engine, 0, key, &value);
+    cr_assert_eq(result, *known > 0 ? STORE_OK : STORE_NOT_FOUND, "CUBBY_SEED=%llu",
+                 (unsigned long long)seed);
+    if (result == STORE_OK)
+        cr_assert_eq(value.size, *known, "CUBBY_SEED=%llu", (unsigned long long)seed);
+    if (what < 4) {
+        *known = 1 + what * 60;
+        cr_assert_eq(engine_memory.put(engine, 0, key, filled(*known, 'v')), STORE_OK);
+    } else if (what < 6 && *known > 0) {
+        *known = 0;
+        cr_assert_eq(engine_memory.delete(engine, 0, key), STORE_OK);
+    }
+}
+
+Test(engine_memory, what_was_prefetched_is_found_whatever_was_written_since)
+{
+    const char *given = getenv("CUBBY_SEED");
+    uint64_t seed = given != NULL ? strtoull(given, NULL, 10) : (uint64_t)getpid();
+    uint64_t state = seed;
+    static unsigned known[HINTED_KEYS];
+    static char texts[ENGINE_MAX_PREFETCH][2 * LONG_KEY];
+    struct gate gate;
+    struct engine *engine = open_gated(&gate);
+    for (unsigned round = 0; round < HINTED_ROUNDS; round++) {
+        struct slice keys[ENGINE_MAX_PREFETCH];
+        unsigned numbers[ENGINE_MAX_PREFETCH];
+        unsigned count = 1 + drawn(&state, ENGINE_MAX_PREFETCH);
+        for (unsigned i = 0; i < count; i++) {
+            numbers[i] = drawn(&state, HINTED_KEYS);
+            keys[i] = hinted_key(texts[i], sizeof(texts[i]), numbers[i]);
+        }
+        engine_memory.prefetch(engine, 0, keys, count);
+        for (unsigned i = 0; i < count; i++) {
+            unsigned at = drawn(&state, 4) == 0 ? drawn(&state, count) : i;
+            use_hinted(engine, keys[at], &known[numbers[at]], drawn(&state, 10), seed);
+        }
+    }
     engine_memory.close(engine);
 }
