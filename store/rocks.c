@@ -425,8 +425,9 @@ static int make_directory(const char *parent, const char *path, struct store_err
         return store_fail(error, errno == ENOSPC ? STORE_FULL : STORE_IO, "cannot make %s: %s",
                           path, strerror(errno));
     int rc = sync_directory(parent);
-    return rc == 0 ? STORE_OK
-                   : store_fail(error, STORE_IO, "cannot sync %s: %s", parent, strerror(errno));
+    if (rc == 0)
+        return STORE_OK;
+    return store_fail(error, STORE_IO, "cannot sync %s: %s", parent, strerror(errno));
 }
 
 /* Checks the directory; makes it where it may be made. */
@@ -454,10 +455,10 @@ static int check_empty(struct rocks *rocks, const char *path, struct store_error
     rocksdb_iter_destroy(iterator);
     if (text != NULL)
         return fail(error, path, text);
-    return empty ? STORE_OK
-                 : store_fail(error, STORE_CORRUPT,
-                              "%s has entries but no mark: restore the directory from a backup",
-                              path);
+    if (empty)
+        return STORE_OK;
+    return store_fail(error, STORE_CORRUPT,
+                      "%s has entries but no mark: restore the directory from a backup", path);
 }
 
 static int read_mark(struct rocks *rocks, const char *path, struct rocks_state *state,
@@ -474,11 +475,12 @@ static int read_mark(struct rocks *rocks, const char *path, struct rocks_state *
     const char *data = rocksdb_pinnableslice_value(pin, &size);
     bool good = decode_mark(state, slice_of(data, size));
     rocksdb_pinnableslice_destroy(pin);
-    return good ? STORE_OK
-                : store_fail(error, STORE_CORRUPT,
-                             "the mark in %s fails its check: restore the directory from a backup, "
-                             "or use the version that wrote it",
-                             path);
+    if (good)
+        return STORE_OK;
+    return store_fail(error, STORE_CORRUPT,
+                      "the mark in %s fails its check: restore the directory from a backup, or use "
+                      "the version that wrote it",
+                      path);
 }
 
 /* Who only reads leaves no messages: a place for them that cannot be made keeps RocksDB from it. */
@@ -620,7 +622,9 @@ static bool reserve_pin(struct rocks *rocks)
     if (rocks->pin_count < rocks->pin_capacity)
         return true;
     size_t capacity = rocks->pin_capacity * 2 + 64;
-    rocksdb_pinnableslice_t **pins = realloc(rocks->pins, capacity * sizeof(pins[0]));
+    size_t size =
+        capacity * sizeof(rocksdb_pinnableslice_t *); // NOLINT(bugprone-sizeof-expression)
+    rocksdb_pinnableslice_t **pins = realloc(rocks->pins, size);
     if (pins == NULL)
         return false;
     rocks->pins = pins;
