@@ -583,8 +583,8 @@ static int count_range(struct engine *engine, unsigned table, struct slice start
                        uint64_t *count)
 {
     struct engine_cursor *cursor;
-    struct slice key;
-    struct slice value;
+    struct slice key = {0};
+    struct slice value = {0};
     int code = lmdb_cursor_open(engine, NULL, table, &cursor);
     if (code != 0)
         return code;
