@@ -597,3 +597,8 @@ Test(random, queues_are_what_the_model_says_in_lmdb)
 {
     run_on_disk("lmdb", STEPS);
 }
+
+Test(random, queues_are_what_the_model_says_in_rocksdb)
+{
+    run_on_disk("rocksdb", STEPS);
+}

@@ -8,10 +8,10 @@
 #include "queue/internal.h"
 #include "tests/queue/fixture.h"
 
-enum { MAX_DIRECTORY = 64, ENGINES = 2 };
+enum { MAX_DIRECTORY = 64, ENGINES = 3 };
 
 static char directory[MAX_DIRECTORY];
-static const char engines[ENGINES][8] = {"memory", "lmdb"};
+static const char engines[ENGINES][8] = {"memory", "lmdb", "rocksdb"};
 
 static void setup(void)
 {
