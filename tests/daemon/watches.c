@@ -33,6 +33,7 @@ static void teardown(void)
 }
 
 TestSuite(watches, .init = setup, .fini = teardown);
+TestSuite(watches_of_a_small_log, .init = setup_small_log, .fini = teardown);
 
 /* Requests that follow are of this client. */
 static void as(const char *peer)
@@ -373,7 +374,7 @@ static void put_big(const char *key)
     call("put", params);
 }
 
-Test(watches, one_whose_place_is_no_longer_kept_ends_at_zero_credit_too, .init = setup_small_log)
+Test(watches_of_a_small_log, one_whose_place_is_no_longer_kept_ends_at_zero_credit_too)
 {
     char expected[256];
     as("x");
@@ -397,7 +398,7 @@ Test(watches, one_whose_place_is_no_longer_kept_ends_at_zero_credit_too, .init =
     cr_assert_eq(watches_count(watches), 0);
 }
 
-Test(watches, one_that_has_missed_nothing_is_told_before_its_place_goes, .init = setup_small_log)
+Test(watches_of_a_small_log, one_that_has_missed_nothing_is_told_before_its_place_goes)
 {
     as("x");
     call("watch", "[{\"prefix\":\"quiet\"}]");
@@ -410,7 +411,7 @@ Test(watches, one_that_has_missed_nothing_is_told_before_its_place_goes, .init =
     HEARS("x:0,40,41,[[41,0,1,\"put\",\"quiet\",1,nil]] ");
 }
 
-Test(watches, one_that_reads_history_which_goes_ends, .init = setup_small_log)
+Test(watches_of_a_small_log, one_that_reads_history_which_goes_ends)
 {
     as("x");
     call("watch", "[{\"since\":0,\"prefix\":\"quiet\"}]");
