@@ -53,7 +53,7 @@ static bool grow_slots(struct prefixes *set)
         return true;
     struct prefixes old = *set;
     size_t slot_count = set->slot_count > 0 ? 2 * set->slot_count : FIRST_SLOTS;
-    struct prefix **slots = calloc(slot_count, sizeof *slots);
+    struct prefix **slots = calloc(slot_count, sizeof(struct prefix *));
     if (slots == NULL)
         return set->slot_count > 0;
     set->slots = slots;

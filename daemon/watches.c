@@ -439,7 +439,7 @@ static void clear_pieces(struct watches *watches)
 
 static bool grow_pieces(struct watches *watches)
 {
-    if (watches->piece_count < watches->piece_capacity)
+    if (watches->pieces != NULL && watches->piece_count < watches->piece_capacity)
         return true;
     uint32_t capacity = watches->piece_capacity > 0 ? 2 * watches->piece_capacity : FIRST_PIECES;
     struct piece *pieces = realloc(watches->pieces, capacity * sizeof *pieces);

@@ -23,7 +23,7 @@ static void setup(void)
 
 static void setup_small_log(void)
 {
-    fixture_open_log(&fixture, NULL, SEGMENT, 4 * SEGMENT);
+    fixture_open_log(&fixture, NULL, SEGMENT, UINT64_C(4) * SEGMENT);
     watches = fixture.service.watches;
 }
 
@@ -46,15 +46,14 @@ static void hear_message(const struct outbox_message *message)
 {
     static char text[MAX_TEXT];
     size_t size = strlen(heard);
-    uint64_t id;
-    int behind_id = 0;
+    char *rest;
     unpack_text(message->payload, text, sizeof text);
-    const char *params = strchr(text + 3, '[');
-    cr_assert_eq(sscanf(params, "[%" SCNu64 ",%n", &id, &behind_id), 1, "%s", text);
+    uint64_t id = strtoull(strchr(text + 3, '[') + 1, &rest, 10);
+    cr_assert_eq(*rest++, ',', "%s", text);
     snprintf(heard + size, sizeof heard - size, "%.*s:%s%" PRIu64 ",%.*s ",
              (int)message->peer.id.size, (const char *)message->peer.id.data,
              strncmp(text, "[2,\"watch.end\"", 14) == 0 ? "end" : "", id - TEST_START_MS,
-             (int)strlen(params + behind_id) - 2, params + behind_id);
+             (int)strlen(rest) - 2, rest);
 }
 
 static void hear_outbox(void)
@@ -200,7 +199,7 @@ Test(watches, without_credit_a_watch_is_silent_and_keeps_its_place)
     HEARS("x:0,0,2,[[1,0,1,\"put\",\"a\",1,nil],[2,0,1,\"put\",\"b\",1,nil]] ");
     put("c");
     HEARS("");
-    fixture.now_ms += 10 * WATCH_IDLE_MS;
+    fixture.now_ms += UINT64_C(10) * WATCH_IDLE_MS;
     HEARS("");
     put("d");
     HEARS("");
