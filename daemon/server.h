@@ -28,7 +28,7 @@ enum {
     SERVER_BACKLOG = 4096,      /* peers that connect at once */
     TURN_MAX_HISTORY_US = 500,  /* that one turn reads history for watches, while none else waits */
     SERVER_HISTORY_SHARE = 10,  /* while requests come it may take one in so many of all moments, */
-    SERVER_QUIET_US = 1000,     /* and all of them when none came for so long */
+    SERVER_QUIET_US = 10000,    /* and all of them when none came for so long */
     SERVER_RECEIVE_HWM = 1000,  /* requests of a peer that wait in libzmq */
     SERVER_SEND_HWM = 131072,   /* replies to a peer that does not read */
     SERVER_PUBLISH_HWM = 10000, /* changes for a subscriber that does not read */
