@@ -73,7 +73,7 @@ int copy_put(struct copy *copy, const struct cubby_entry *entry)
 {
     struct copy_node **links[LEVELS];
     if (copy->heads == NULL)
-        copy->heads = calloc(LEVELS, sizeof(*copy->heads));
+        copy->heads = calloc(LEVELS, sizeof(struct copy_node *));
     struct copy_node *node = new_node(entry, draw_levels(copy));
     if (copy->heads == NULL || node == NULL) {
         free(node);

@@ -156,7 +156,7 @@ static struct slice name_of(char *text, uint32_t key)
     return slice_of(text, (size_t)snprintf(text, 32, "key:%012u", key));
 }
 
-static uint32_t number_of(uint8_t *key, size_t size)
+static uint32_t number_of(const uint8_t *key, size_t size)
 {
     uint32_t number = 0;
     for (size_t i = 4; i < size; i++)

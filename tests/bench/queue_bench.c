@@ -107,10 +107,29 @@ static void lapse(struct bench *bench)
     printf("lapse  %u steps, the longest %.2f ms\n", steps, longest * 1e3);
 }
 
+static int run_all(struct bench *bench, const struct store_options *options, size_t jobs)
+{
+    struct store_error error;
+    if (bench->ids == NULL || bench->leases == NULL ||
+        store_open(&bench->store, options, &error) != 0)
+        return -1;
+    if (queues_open(&bench->queues, bench->store, bench->now_ms, &error) == 0) {
+        run(bench, "push", push, jobs);
+        run(bench, "take", take, jobs);
+        run(bench, "ack", ack, jobs);
+        run(bench, "push", push, jobs);
+        run(bench, "pop", pop, jobs);
+        run(bench, "push", push, jobs);
+        run(bench, "take", take, jobs);
+        lapse(bench);
+        queues_close(&bench->queues);
+    }
+    return store_close(&bench->store);
+}
+
 int main(int count, char **arguments)
 {
     struct bench bench = {.now_ms = FIRST_MS};
-    struct store_error error;
     size_t jobs = count > 1 ? strtoul(arguments[1], NULL, 10) : 200000;
     struct store_options options = {.durability = STORE_NONE,
                                     .engine = count > 2 ? arguments[2] : NULL,
@@ -119,20 +138,8 @@ int main(int count, char **arguments)
                                     .wall_ms = FIRST_MS};
     bench.ids = calloc(jobs, sizeof *bench.ids);
     bench.leases = calloc(jobs, sizeof *bench.leases);
-    if (bench.ids == NULL || bench.leases == NULL ||
-        store_open(&bench.store, &options, &error) != 0 ||
-        queues_open(&bench.queues, bench.store, bench.now_ms, &error) != 0)
-        return EXIT_FAILURE;
-    run(&bench, "push", push, jobs);
-    run(&bench, "take", take, jobs);
-    run(&bench, "ack", ack, jobs);
-    run(&bench, "push", push, jobs);
-    run(&bench, "pop", pop, jobs);
-    run(&bench, "push", push, jobs);
-    run(&bench, "take", take, jobs);
-    lapse(&bench);
-    queues_close(&bench.queues);
+    int rc = run_all(&bench, &options, jobs);
     free(bench.ids);
     free(bench.leases);
-    return store_close(&bench.store) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -226,7 +226,7 @@ Test(volatile_queues, a_wait_is_cancelled_and_answered_first)
 Test(durable_queues, a_wait_after_a_restart_is_longer_than_its_parts)
 {
     struct cubby *other = cubbyd_client(&cubbyd);
-    const struct cubby_reserve_options wait = {.wait_ms = 2 * CUBBYD_TIMEOUT_MS};
+    const struct cubby_reserve_options wait = {.wait_ms = 2L * CUBBYD_TIMEOUT_MS};
     struct cubby_jobs *jobs;
     cubbyd_stop(&cubbyd);
     cubbyd_restart(&cubbyd);

@@ -23,9 +23,9 @@ static struct slice draw_bytes(unsigned *state, uint8_t bytes[MAX_SIZE])
 }
 
 struct kept {
-    uint8_t bytes[MAX_SIZE];
     size_t size;
     unsigned count;
+    uint8_t bytes[MAX_SIZE];
 };
 
 static struct kept *keep(struct kept *kept, struct slice bytes)
@@ -64,8 +64,8 @@ Test(prefixes, a_walk_finds_those_that_a_plain_array_finds)
 {
     struct prefixes set;
     struct kept kept[MANY] = {{.count = 0}};
-    unsigned seed =
-        getenv("CUBBY_SEED") ? (unsigned)atoi(getenv("CUBBY_SEED")) : (unsigned)getpid();
+    const char *given = getenv("CUBBY_SEED");
+    unsigned seed = given != NULL ? (unsigned)strtoul(given, NULL, 10) : (unsigned)getpid();
     fprintf(stderr, "CUBBY_SEED=%u\n", seed);
     prefixes_init(&set, seed);
     for (unsigned step = 0; step < STEPS; step++) {

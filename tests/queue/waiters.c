@@ -164,12 +164,13 @@ Test(waiters, there_are_no_more_than_are_allowed)
 
 Test(waiters, nor_do_they_name_more_queues_than_are_allowed)
 {
+    static const size_t most = (size_t)MOST * WAITERS_NAMES;
     char names[MOST * WAITERS_NAMES][8];
     struct slice queues[MOST * WAITERS_NAMES];
     const struct wait wait = {.deadline_ms = QUEUE_FOREVER};
-    for (size_t i = 0; i < MOST * WAITERS_NAMES; i++)
+    for (size_t i = 0; i < most; i++)
         queues[i] = slice_of(names[i], (size_t)sprintf(names[i], "%zu", i));
-    cr_assert_eq(waiters_add(waiters, &wait, queues, MOST * WAITERS_NAMES), 0);
+    cr_assert_eq(waiters_add(waiters, &wait, queues, most), 0);
     cr_assert_eq(waiters_add(waiters, &wait, queues, 1), WAITERS_BUSY);
     waiters_remove(waiters, waiters_oldest(waiters));
     cr_assert_eq(waiters_add(waiters, &wait, queues, 1), 0);
@@ -184,6 +185,14 @@ struct expected {
 
 static struct expected list[MOST];
 static size_t list_count;
+
+static unsigned random_state;
+
+static int draw(int below)
+{
+    random_state = random_state * 1664525 + 1013904223;
+    return (int)((random_state >> 8) % (unsigned)below);
+}
 
 static const char *const peers[] = {"a", "bb", "ccc"};
 static const char *const names[] = {"0", "1", "2", "3", "4", "5"};
@@ -227,10 +236,10 @@ static void come(uint64_t msgid, uint64_t now_ms)
     struct expected *one = &list[list_count];
     char queues[64] = "";
     *one = (struct expected){.msgid = msgid, .deadline_ms = QUEUE_FOREVER};
-    if (rand() % 2 == 0)
-        one->deadline_ms = now_ms + (uint64_t)(rand() % 100);
-    for (int i = 0, count = 1 + rand() % 4; i < count; i++) {
-        int queue = rand() % QUEUES;
+    if (draw(2) == 0)
+        one->deadline_ms = now_ms + (uint64_t)(draw(100));
+    for (int i = 0, count = 1 + draw(4); i < count; i++) {
+        int queue = draw(QUEUES);
         one->queues |= 1U << queue;
         sprintf(queues + strlen(queues), "%s%d", i > 0 ? " " : "", queue);
     }
@@ -245,11 +254,11 @@ Test(waiters, at_random_they_are_what_a_list_says)
     unsigned seed = given != NULL ? (unsigned)strtoul(given, NULL, 10) : (unsigned)getpid();
     uint64_t now_ms = 1000;
     fprintf(stderr, "CUBBY_SEED=%u\n", seed);
-    srand(seed);
+    random_state = seed;
     list_count = 0;
     for (uint64_t msgid = 1; msgid < 20000; msgid++) {
-        int action = rand() % 20;
-        now_ms += (uint64_t)(rand() % 3);
+        int action = draw(20);
+        now_ms += (uint64_t)(draw(3));
         if (action < 9 && list_count < MOST)
             come(msgid, now_ms);
         else if (action < 14 && list_count > 0)

@@ -184,6 +184,7 @@ Test(salvage, of_random_damage_is_a_prefix_and_never_shorter_than_the_first_hole
     write_many(f, 60);
     take_copy(f);
     size_t end = end_of(f, first_segment);
+    cr_assert_gt(end, 0);
     for (unsigned round = 0; round < 150; round++) {
         unsigned draws = seed + round;
         take_copy(f);

@@ -332,7 +332,7 @@ Test(store, what_makes_no_change_costs_a_reader_of_history_next_to_nothing)
     next_change_is(history, 1);
     next_change_is(history, 2);
     cr_assert_eq(store_history_next(history, &change), STORE_NOT_FOUND);
-    cr_assert_lt(store_history_work(history), 6 * SEGMENT);
+    cr_assert_lt(store_history_work(history), UINT64_C(6) * SEGMENT);
     store_history_close(&history);
 }
 
