@@ -307,12 +307,23 @@ void arguments_pack_options(struct buffer *out, const struct arguments *argument
 
 enum { HELP_NAME_WIDTH = 28, HELP_WIDTH = 98 };
 
+/* How many characters a text has; its bytes may be more. */
+static int width_of(const char *text)
+{
+    int width = 0;
+    for (; *text != 0; text++)
+        width += (*text & 0xc0) != 0x80;
+    return width;
+}
+
 /* A name, and its text in lines beside it. */
 static void print_entry(FILE *out, const char *name, const char *text)
 {
     int room = HELP_WIDTH - HELP_NAME_WIDTH;
-    fprintf(out, "  %-*s", HELP_NAME_WIDTH - 2, name);
-    if (strlen(name) > HELP_NAME_WIDTH - 3)
+    int width = width_of(name);
+    fprintf(out, "  %s%*s", name, width < HELP_NAME_WIDTH - 2 ? HELP_NAME_WIDTH - 2 - width : 0,
+            "");
+    if (width > HELP_NAME_WIDTH - 3)
         fprintf(out, "\n%*s", HELP_NAME_WIDTH, "");
     for (int at = 0; *text != 0;) {
         int size = (int)strcspn(text, " ");
