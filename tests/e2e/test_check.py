@@ -89,10 +89,9 @@ class DirectoryTest(unittest.TestCase):
             for step in range(1, 4):
                 load.run(lambda step=step: load.replies >= step * transactions // 3)
                 load.finish()
-                with Client(daemon) as client:
-                    if step < 3:
+                if step < 3:
+                    with Client(daemon) as client:
                         checkpoint(client)
-                    client.call("queue.push", "work", {"step": step})
             daemon.kill()
             load.close()
         self.settle(history, engine)
@@ -139,7 +138,9 @@ class Reports(DirectoryTest):
                                  ["durability always, did not stop cleanly"])
                 self.assertRegex(told(lines, "newest")[0], rf"^seq {history.seq}, 2")
                 self.assertIn(f"keys: {len(history.model.entries)}", told(lines, "table"))
-                self.assertIn("jobs: 3", told(lines, "table"))
+                jobs = sum(len(jobs) for jobs in history.model.jobs.values())
+                self.assertGreater(jobs, 0)
+                self.assertIn(f"jobs: {jobs}", told(lines, "table"))
                 self.assertRegex(told(lines, "log")[0], r"^log-\d+: groups \d+ to \d+, seqs \d+ to")
                 self.assertEqual(digest(self.data), before)
                 shutil.rmtree(self.data)
@@ -256,8 +257,6 @@ class Salvages(DirectoryTest):
                 self.assertIn(f"everything up to seq {history.seq}, ", out)
                 self.assertEqual(digest(self.data), before)
                 with Daemon(data=self.saved) as daemon, Client(daemon) as client:
-                    jobs = client.call("queue.reserve", "work", {"count": 10})
-                    self.assertEqual([job[2] for job in jobs], [{"step": step} for step in (1, 2, 3)])
                     _, lines, _ = check(self.data)
                     self.assertNotIn(client.call("hello")["epoch"], told(lines, "epoch"))
                 self.assertEqual(self.judge(self.saved, history), history.seq)

@@ -322,8 +322,8 @@ class Ends(unittest.TestCase):
         with Daemon() as daemon, Client(daemon) as client:
             for _ in range(20):
                 with Client(daemon) as other:
-                    for number in range(10):
-                        begin(other, credit=number % 2)
+                    for number in range(10):  # credit for more than what is sent before it is known
+                        begin(other, credit=100000 * (number % 2))
             eventually(lambda: client.call("put", "key", 1) and
                        client.call("stats")["watches"] == 0, "all have gone")
 
