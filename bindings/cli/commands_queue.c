@@ -84,6 +84,19 @@ static enum status print_existed(struct session *session, struct cubby_bytes res
     return status != STATUS_OK || existed ? status : STATUS_NOTHING;
 }
 
+/* How a request gets its parameters from the arguments, and how its result is shown. */
+typedef enum status call_fn(struct session *session, const char *method,
+                            struct cubby_bytes *result);
+typedef enum status print_fn(struct session *session, struct cubby_bytes result);
+
+static enum status call_and_print(struct session *session, call_fn *call, const char *method,
+                                  print_fn *print)
+{
+    struct cubby_bytes result;
+    enum status status = call(session, method, &result);
+    return status == STATUS_OK ? print(session, result) : status;
+}
+
 /* ---- reserve and pop ------------------------------------------------------------------------ */
 
 static enum status read_wait(const struct session *session, int64_t *wait_ms)
@@ -209,23 +222,17 @@ enum status command_queue_pop(struct session *session)
 
 enum status command_queue_ack(struct session *session)
 {
-    struct cubby_bytes result;
-    enum status status = call_lease(session, "queue.ack", &result);
-    return status == STATUS_OK ? print_done(session, result) : status;
+    return call_and_print(session, call_lease, "queue.ack", print_done);
 }
 
 enum status command_queue_bury(struct session *session)
 {
-    struct cubby_bytes result;
-    enum status status = call_lease(session, "queue.bury", &result);
-    return status == STATUS_OK ? print_done(session, result) : status;
+    return call_and_print(session, call_lease, "queue.bury", print_done);
 }
 
 enum status command_queue_extend(struct session *session)
 {
-    struct cubby_bytes result;
-    enum status status = call_lease(session, "queue.extend", &result);
-    return status == STATUS_OK ? print_object(session, result) : status;
+    return call_and_print(session, call_lease, "queue.extend", print_object);
 }
 
 enum status command_queue_nack(struct session *session)
@@ -248,51 +255,37 @@ enum status command_queue_nack(struct session *session)
 
 enum status command_queue_kick(struct session *session)
 {
-    struct cubby_bytes result;
-    enum status status = call_queue(session, "queue.kick", &result);
-    return status == STATUS_OK ? print_object(session, result) : status;
+    return call_and_print(session, call_queue, "queue.kick", print_object);
 }
 
 enum status command_queue_purge(struct session *session)
 {
-    struct cubby_bytes result;
-    enum status status = call_queue(session, "queue.purge", &result);
-    return status == STATUS_OK ? print_object(session, result) : status;
+    return call_and_print(session, call_queue, "queue.purge", print_object);
 }
 
 enum status command_queue_delete(struct session *session)
 {
-    struct cubby_bytes result;
-    enum status status = call_job(session, "queue.delete", &result);
-    return status == STATUS_OK ? print_existed(session, result) : status;
+    return call_and_print(session, call_job, "queue.delete", print_existed);
 }
 
 enum status command_queue_drop(struct session *session)
 {
-    struct cubby_bytes result;
-    enum status status = call_queue(session, "queue.drop", &result);
-    return status == STATUS_OK ? print_existed(session, result) : status;
+    return call_and_print(session, call_queue, "queue.drop", print_existed);
 }
 
 enum status command_queue_stats(struct session *session)
 {
-    struct cubby_bytes result;
-    enum status status = call_queue(session, "queue.stats", &result);
-    return status == STATUS_OK ? session_print_answer(session, result) : status;
+    return call_and_print(session, call_queue, "queue.stats", session_print_answer);
 }
 
 enum status command_queue_configure(struct session *session)
 {
-    struct cubby_bytes result;
-    enum status status = call_queue(session, "queue.configure", &result);
-    return status == STATUS_OK ? session_print_answer(session, result) : status;
+    return call_and_print(session, call_queue, "queue.configure", session_print_answer);
 }
 
 enum status command_queue_resume(struct session *session)
 {
-    struct cubby_bytes result;
-    enum status status = call_queue(session, "queue.resume", &result);
-    return status == STATUS_OK ? print_done(session, result) : status;
+    return call_and_print(session, call_queue, "queue.resume", print_done);
 }
 
 enum status command_queue_pause(struct session *session)

@@ -31,10 +31,6 @@ static void stop(void)
 
 TestSuite(mirrors, .init = start, .fini = stop);
 
-#define PLAY(...)                                                                                  \
-    static const struct script_step steps[] = {__VA_ARGS__};                                       \
-    script_start(&script, &peer, steps, sizeof(steps) / sizeof(steps[0]))
-
 #define HELLO(epoch)                                                                               \
     "{\"server\":\"s\",\"version\":\"1\",\"epoch\":\"" epoch "\",\"protocol\":1,\"seq\":9,"        \
     "\"oldest\":1,\"time\":1,\"limits\":{\"max_key\":1,\"max_value\":1,\"max_message\":1,"         \

@@ -24,10 +24,6 @@ static void stop(void)
 
 TestSuite(queues, .init = start, .fini = stop);
 
-#define PLAY(...)                                                                                  \
-    static const struct script_step steps[] = {__VA_ARGS__};                                       \
-    script_start(&script, &peer, steps, sizeof(steps) / sizeof(steps[0]))
-
 static struct cubby_bytes queue(void)
 {
     return cubby_text("q");

@@ -30,6 +30,11 @@ struct script {
 void script_start(struct script *script, struct peer *peer, const struct script_step *steps,
                   size_t count);
 
+/* Plays these steps with the `script` and the `peer` that the test has. */
+#define PLAY(...)                                                                                  \
+    static const struct script_step steps[] = {__VA_ARGS__};                                       \
+    script_start(&script, &peer, steps, sizeof(steps) / sizeof(steps[0]))
+
 /* Waits for the last step; fails the test where a request was another one or did not come. */
 void script_end(struct script *script);
 

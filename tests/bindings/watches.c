@@ -26,10 +26,6 @@ static void stop(void)
 
 TestSuite(watches, .init = start, .fini = stop);
 
-#define PLAY(...)                                                                                  \
-    static const struct script_step steps[] = {__VA_ARGS__};                                       \
-    script_start(&script, &peer, steps, sizeof(steps) / sizeof(steps[0]))
-
 #define OPENED(seq)          "{\"watch\":7,\"epoch\":\"a\",\"seq\":" #seq "}"
 #define PAGE(from, to, rows) "[2,\"watch\",[7," #from "," #to ",[" rows "]]]"
 #define PUT(seq)             "[" #seq ",0,1,\"put\",\"k\",1,null]"

@@ -3,30 +3,14 @@
  * --memory-limit goes by.
  */
 #include <criterion/criterion.h>
-#include <malloc.h>
 #include <stdio.h>
 
 #include "store/sieve.h"
 #include "store/store.h"
 #include "tests/store/engine_model.h"
+#include "tests/store/heap.h"
 
 #define ACCURACY 0.05
-
-static double heap_size(void)
-{
-    struct mallinfo2 info = mallinfo2();
-    return (double)(info.uordblks + info.hblkhd);
-}
-
-/* Sanitizers bring an allocator of their own, of which mallinfo2 knows nothing. */
-static bool heap_size_works(void)
-{
-    double before = heap_size();
-    void *volatile block = malloc(1 << 22); /* too large to come out of a cache */
-    bool works = heap_size() > before;
-    free(block);
-    return works;
-}
 
 /* What keys and values look like, and how many there are. */
 struct shape {

@@ -1,11 +1,11 @@
 /* What is particular to the memory engine: how it lays out pages, and what that costs. */
 #include <criterion/criterion.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "store/memory_page.h"
 #include "tests/store/engine_model.h"
+#include "tests/store/heap.h"
 
 enum { KEYS = 50000, VALUE_SIZE = 105 };
 
@@ -84,22 +84,6 @@ Test(engine_memory, numbered_keys_take_less_than_122_bytes_with_values_of_105)
         cr_assert_gt(bytes_a_key(engine), VALUE_SIZE);
         engine_memory.close(engine);
     }
-}
-
-static double heap_size(void)
-{
-    struct mallinfo2 info = mallinfo2();
-    return (double)(info.uordblks + info.hblkhd);
-}
-
-/* Sanitizers bring an allocator of their own, of which mallinfo2 knows nothing. */
-static bool heap_size_works(void)
-{
-    double before = heap_size();
-    void *volatile block = malloc(1 << 22); /* too large to come out of a cache */
-    bool works = heap_size() > before;
-    free(block);
-    return works;
 }
 
 Test(engine_memory, memory_is_what_the_allocator_says)
