@@ -114,29 +114,45 @@ static bool changes_key(const struct transaction *transaction, struct slice body
            slice_equal(operation.key, key);
 }
 
-/* The slot of the key's change, or the empty one where it belongs. */
+/*
+ * The slot of the key's change, or the empty one where it belongs. Keys are compared only where
+ * their hashes are the same: a key in the body is seldom in a cache.
+ */
 static uint32_t *find_slot(const struct transaction *transaction, struct slice body,
-                           struct slice key)
+                           struct slice key, uint32_t hash)
 {
     uint32_t mask = transaction->slot_count - 1;
-    uint32_t at = (uint32_t)hash_bytes(transaction->seed, key) & mask;
-    for (;; at = (at + 1) & mask) {
+    for (uint32_t at = hash & mask;; at = (at + 1) & mask) {
         uint32_t *slot = &transaction->slots[at];
-        if (*slot == 0 || changes_key(transaction, body, *slot - 1, key))
+        if (*slot == 0 || (transaction->places[*slot - 1].hash == hash &&
+                           changes_key(transaction, body, *slot - 1, key)))
             return slot;
     }
 }
 
+/* Never 0, which says that there is none. */
+static uint32_t hash_of(const struct transaction *transaction, struct slice key)
+{
+    uint32_t hash = (uint32_t)hash_bytes(transaction->seed, key);
+    return hash != 0 ? hash : 1;
+}
+
+/* For a table that is made anew, where no two are of the same key. */
 static void insert_slot(struct transaction *transaction, struct slice body, uint32_t index)
 {
-    struct operation operation = operation_at(transaction, body, index);
-    if (!operation_is_change(operation.action) || transaction->places[index].first != index)
-        return;
-    uint32_t *slot = find_slot(transaction, body, operation.key);
-    if (*slot == 0) {
-        *slot = index + 1;
-        transaction->slots_used++;
+    struct operation_place *place = &transaction->places[index];
+    uint32_t mask = transaction->slot_count - 1;
+    if (place->hash == 0) {
+        struct operation operation = operation_at(transaction, body, index);
+        if (!operation_is_change(operation.action) || place->first != index)
+            return;
+        place->hash = hash_of(transaction, operation.key);
     }
+    uint32_t at = place->hash & mask;
+    while (transaction->slots[at] != 0)
+        at = (at + 1) & mask;
+    transaction->slots[at] = index + 1;
+    transaction->slots_used++;
 }
 
 /* Sees to it that the table holds all changes so far and has room for one more. */
@@ -177,18 +193,30 @@ static int grow_places(struct transaction *transaction)
     return 0;
 }
 
-/* Index of the first change of the key in this transaction, or NOT_FOUND. */
-static int64_t find_change(const struct transaction *transaction, struct slice body,
-                           struct slice key)
+/* Index of the first change of the key in this transaction, or NOT_FOUND; of few operations. */
+static int64_t search_change(const struct transaction *transaction, struct slice body,
+                             struct slice key)
 {
-    if (transaction->count <= SEARCH_PLACES) {
-        for (uint32_t i = 0; i < transaction->count; i++)
-            if (changes_key(transaction, body, i, key))
-                return transaction->places[i].first;
+    for (uint32_t i = 0; i < transaction->count; i++)
+        if (changes_key(transaction, body, i, key))
+            return transaction->places[i].first;
+    return NOT_FOUND;
+}
+
+/* Likewise by the table, which then holds the operation `index` if it is the first change. */
+static int64_t find_or_insert(struct transaction *transaction, struct slice body, struct slice key,
+                              uint32_t index, bool is_change)
+{
+    uint32_t hash = hash_of(transaction, key);
+    uint32_t *slot = find_slot(transaction, body, key, hash);
+    if (*slot != 0)
+        return (int64_t)transaction->places[*slot - 1].first;
+    if (!is_change)
         return NOT_FOUND;
-    }
-    uint32_t slot = *find_slot(transaction, body, key);
-    return slot != 0 ? (int64_t)transaction->places[slot - 1].first : NOT_FOUND;
+    *slot = index + 1;
+    transaction->places[index].hash = hash;
+    transaction->slots_used++;
+    return NOT_FOUND;
 }
 
 static void append_operation(struct buffer *body, unsigned code, bool is_put, struct slice key,
@@ -211,25 +239,29 @@ int transaction_add(struct transaction *transaction, struct buffer *body, size_t
                     struct slice head, struct slice value, struct slice *stored)
 {
     int64_t first = NOT_FOUND;
+    bool is_change = operation_is_change(action);
     if (grow_places(transaction) != 0 ||
         !buffer_reserve(body, operation_size(key, head.size + value.size)))
         return STORE_NO_MEMORY;
     struct slice before = buffer_slice(body, start); /* which buffer_reserve may have moved */
-    if (transaction->count > SEARCH_PLACES && index_changes(transaction, before) != 0)
+    uint32_t index = transaction->count;
+    bool by_table = table == STORE_KEYS && index > SEARCH_PLACES;
+    if (by_table && index_changes(transaction, before) != 0)
         return STORE_NO_MEMORY;
-    if (table == STORE_KEYS && transaction->count > 0)
-        first = find_change(transaction, before, key);
-    uint32_t index = transaction->count++;
-    transaction->places[index] = (struct operation_place){
-        .offset = before.size, .first = first == NOT_FOUND ? index : (uint32_t)first};
+    transaction->places[index].hash = 0;
+    if (by_table)
+        first = find_or_insert(transaction, before, key, index, is_change);
+    else if (table == STORE_KEYS)
+        first = search_change(transaction, before, key);
+    transaction->count++;
+    transaction->places[index].offset = before.size;
+    transaction->places[index].first = first == NOT_FOUND ? index : (uint32_t)first;
     append_operation(body, table << 4 | (unsigned)action, operation_is_put(action), key, head,
                      value, stored);
     if (first != NOT_FOUND)
         transaction->repeated++;
-    else if (operation_is_change(action))
+    else if (is_change)
         transaction->changes++;
-    if (transaction->indexed)
-        insert_slot(transaction, buffer_slice(body, start), index);
     return 0;
 }
 
@@ -256,21 +288,33 @@ static struct operation final_state(const struct transaction *transaction, struc
     return operation;
 }
 
-static void rebuild(struct transaction *transaction, struct slice body, const uint32_t *last)
+static void append_final(struct transaction *transaction, const struct operation *operation)
 {
     struct slice stored;
+    if (buffer_reserve(&transaction->scratch,
+                       operation_size(operation->key, operation->value.size)))
+        append_operation(&transaction->scratch, operation->table << 4 | (unsigned)operation->action,
+                         operation_is_put(operation->action), operation->key, (struct slice){0},
+                         operation->value, &stored);
+}
+
+/* Most operations are what they were: those in a row are copied at once. */
+static void rebuild(struct transaction *transaction, struct slice body, const uint32_t *last)
+{
+    size_t from = 0; /* where those that are yet to be copied begin */
     for (uint32_t i = 0; i < transaction->count; i++) {
-        if (transaction->places[i].first != i)
+        size_t begin = transaction->places[i].offset;
+        bool repeats = transaction->places[i].first != i;
+        if (!repeats && last[i] == i)
             continue;
-        struct operation operation = last[i] == i ? operation_at(transaction, body, i)
-                                                  : final_state(transaction, body, i, last);
-        if (buffer_reserve(&transaction->scratch,
-                           operation_size(operation.key, operation.value.size)))
-            append_operation(&transaction->scratch,
-                             operation.table << 4 | (unsigned)operation.action,
-                             operation_is_put(operation.action), operation.key, (struct slice){0},
-                             operation.value, &stored);
+        buffer_append(&transaction->scratch, body.data + from, begin - from);
+        from = i + 1 < transaction->count ? transaction->places[i + 1].offset : body.size;
+        if (repeats)
+            continue;
+        struct operation operation = final_state(transaction, body, i, last);
+        append_final(transaction, &operation);
     }
+    buffer_append(&transaction->scratch, body.data + from, body.size - from);
 }
 
 int transaction_finish(struct transaction *transaction, struct buffer *body, size_t start)

@@ -59,6 +59,7 @@ int operation_read(struct slice body, size_t *at, struct operation *operation);
 struct operation_place {
     size_t offset; /* in the body */
     uint32_t first;
+    uint32_t hash; /* of the key; 0 where it is not in the hash table */
 };
 
 struct transaction {

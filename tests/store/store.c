@@ -336,6 +336,67 @@ Test(store, what_makes_no_change_costs_a_reader_of_history_next_to_nothing)
     store_history_close(&history);
 }
 
+/* Key number `i` of a transaction of many, where some come again and again. */
+static unsigned repeating(unsigned i)
+{
+    return i % 7 == 0 ? i % 350 : i;
+}
+
+/* So many writes of it, each with its number as value; quiet ones of another table between them. */
+static void write_repeating(unsigned from, unsigned to)
+{
+    for (unsigned i = from; i < to; i++) {
+        char key[16];
+        char value[16];
+        snprintf(key, sizeof key, "key%u", repeating(i));
+        snprintf(value, sizeof value, "%u", i);
+        put(key, value);
+        if (i % 3 == 0)
+            cr_assert_eq(store_put(store, STORE_EXPIRY, slice_of_text(key), slice_of("", 0),
+                                   slice_of_text(value), STORE_QUIET),
+                         0);
+    }
+}
+
+/* That of `all` writes each key comes once, where it was written first, as it was written last. */
+static void history_shows_keys_once(unsigned all)
+{
+    unsigned last[1000];
+    struct store_history_change change;
+    struct store_history *history;
+    for (unsigned i = 0; i < all; i++)
+        last[repeating(i)] = i;
+    cr_assert_eq(store_history_open(store, &history), 0);
+    cr_assert_eq(store_history_seek(history, 0), 0);
+    for (unsigned i = 0; i < all; i++) {
+        char key[16];
+        char value[16];
+        if (repeating(i) != i)
+            continue;
+        snprintf(key, sizeof key, "key%u", i);
+        snprintf(value, sizeof value, "%u", last[i]);
+        cr_assert_eq(store_history_next(history, &change), 0);
+        cr_assert(slice_equal(change.key, slice_of_text(key)), "key %u", i);
+        cr_assert(slice_equal(change.value, slice_of_text(value)), "key %u", i);
+    }
+    cr_assert_eq(change.index + 1, change.count);
+    cr_assert_eq(store_history_next(history, &change), STORE_NOT_FOUND);
+    store_history_close(&history);
+}
+
+Test(store, of_a_large_transaction_history_shows_each_key_once_at_its_first_place)
+{
+    store_begin(store, START_MS);
+    write_repeating(0, 400);
+    struct store_savepoint savepoint = store_savepoint(store);
+    write_repeating(400, 900);
+    store_rollback(store, savepoint);
+    write_repeating(400, 1000);
+    cr_assert_eq(store_end(store, NULL), 0);
+    cr_assert_eq(store_commit(store), 0);
+    history_shows_keys_once(1000);
+}
+
 Test(store, a_directory_of_something_else_is_refused)
 {
     struct store_error error;
