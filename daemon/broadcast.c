@@ -3,6 +3,7 @@
 #include <sys/random.h>
 #include <zmq.h>
 
+#include "daemon/backlog.h"
 #include "daemon/method.h"
 #include "daemon/subscriptions.h"
 
@@ -28,6 +29,8 @@ struct broadcast {
     struct store *store;
     struct store_history *history;
     struct counters *counters;
+    struct backlog backlog;
+    size_t max_backlog;
     struct subscriptions subscriptions;
     uint64_t gathered_seq;
     struct buffer bytes;     /* topic and encoded change of each message, one behind the other */
@@ -57,7 +60,8 @@ static void refresh_head(struct broadcast *broadcast)
     broadcast->head_drops = broadcast->counters->drops;
 }
 
-struct broadcast *broadcast_new(void *socket, struct store *store, struct counters *counters)
+struct broadcast *broadcast_new(void *socket, struct store *store, struct counters *counters,
+                                size_t max_backlog)
 {
     uint64_t seed = 0;
     struct broadcast *broadcast = calloc(1, sizeof *broadcast);
@@ -68,6 +72,7 @@ struct broadcast *broadcast_new(void *socket, struct store *store, struct counte
     broadcast->socket = socket;
     broadcast->store = store;
     broadcast->counters = counters;
+    broadcast->max_backlog = max_backlog;
     broadcast->gathered_seq = store_seq(store);
     if (store_history_open(store, &broadcast->history) == 0)
         return broadcast;
@@ -237,7 +242,7 @@ static void send_parts(struct broadcast *broadcast, struct slice topic, struct s
     zmq_msg_t payload;
     if (zmq_msg_init_size(&topic_frame, topic.size) != 0)
         goto err_no_memory;
-    if (zmq_msg_init_size(&payload, head.size + rest.size) != 0) {
+    if (backlog_message(&broadcast->backlog, &payload, head.size + rest.size) != 0) {
         zmq_msg_close(&topic_frame);
         goto err_no_memory;
     }
@@ -252,11 +257,17 @@ err_no_memory:
     broadcast->counters->drops++;
 }
 
+/* Whether one more may wait. Where not, nobody gets it: libzmq does not say who is slow. */
+static bool has_room(const struct broadcast *broadcast)
+{
+    return backlog_bytes(&broadcast->backlog) < broadcast->max_backlog;
+}
+
 static void send_change(struct broadcast *broadcast, const struct message *message)
 {
     const uint8_t *topic = broadcast->bytes.data + message->offset;
     refresh_head(broadcast);
-    if (broadcast->head.failed) {
+    if (broadcast->head.failed || !has_room(broadcast)) {
         broadcast->counters->drops++;
         return;
     }
@@ -272,7 +283,7 @@ static void send_queue(struct broadcast *broadcast, const struct message *messag
     pack_head(out, "queue", broadcast, 4);
     wire_pack_uint(out, message->seq);
     wire_pack_key(out, slice_of(topic + 1, message->topic_size - 1));
-    if (out->failed)
+    if (out->failed || !has_room(broadcast))
         broadcast->counters->drops++;
     else
         send_parts(broadcast, slice_of(topic, message->topic_size), buffer_slice(out, 0),
@@ -314,6 +325,11 @@ void broadcast_drop(struct broadcast *broadcast)
     broadcast->queues.count = broadcast->queues.sent = 0;
     buffer_restart(&broadcast->bytes);
     broadcast->gathered_seq = store_seq(broadcast->store);
+}
+
+size_t broadcast_waiting(const struct broadcast *broadcast)
+{
+    return backlog_bytes(&broadcast->backlog);
 }
 
 void broadcast_heartbeat(struct broadcast *broadcast)

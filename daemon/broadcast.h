@@ -16,9 +16,13 @@ struct broadcast;
 
 /*
  * Broadcasts on `socket`, an XPUB that is configured, bound and owned by the caller. `counters`
- * gets the drops. NULL where memory is out.
+ * gets the drops. While max_backlog bytes wait for subscribers, nobody is sent anything but
+ * heartbeats. NULL where memory is out.
  */
-struct broadcast *broadcast_new(void *socket, struct store *store, struct counters *counters);
+struct broadcast *broadcast_new(void *socket, struct store *store, struct counters *counters,
+                                size_t max_backlog);
+
+/* When the socket's context has ended: what waits for subscribers counts till then. */
 void broadcast_free(struct broadcast **broadcast);
 
 /* Takes what subscribers have sent: call it when the socket is readable. */
@@ -38,6 +42,9 @@ void broadcast_send(struct broadcast *broadcast, uint64_t seq);
 
 /* Forgets what was gathered and not sent: its turn was not committed. */
 void broadcast_drop(struct broadcast *broadcast);
+
+/* How many bytes wait for subscribers, see backlog_bytes. */
+size_t broadcast_waiting(const struct broadcast *broadcast);
 
 /* Says that all changes up to store_seq have left. */
 void broadcast_heartbeat(struct broadcast *broadcast);

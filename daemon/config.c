@@ -118,6 +118,19 @@ static int set_publish(struct source *source, const char *value)
     return add_endpoint(source, "publish", &source->config->publish, value);
 }
 
+static int set_publish_queue(struct source *source, const char *value)
+{
+    uint64_t *size = &source->config->publish_queue;
+    if (set_size(source, "publish-queue", value, size) != 0)
+        return -1;
+    if (*size == 0)
+        *size = UINT64_MAX;
+    if (*size >= CONFIG_LEAST_PUBLISH_QUEUE)
+        return 0;
+    return wrong(source, "publish-queue: '%s' is too little: give at least 16M, or 0 for no limit",
+                 value);
+}
+
 static int set_data(struct source *source, const char *value)
 {
     struct config *config = source->config;
@@ -491,6 +504,7 @@ enum config_result config_read(struct config *config, int argc, char **argv)
     struct source command_line = {.config = config};
     struct source file = {.config = config};
     *config = (struct config){.sync_interval_ms = DEFAULT_SYNC_INTERVAL_MS,
+                              .publish_queue = CONFIG_DEFAULT_PUBLISH_QUEUE,
                               .log_retain = CONFIG_DEFAULT_LOG_RETAIN,
                               .checkpoint_size = CONFIG_DEFAULT_CHECKPOINT_SIZE,
                               .checkpoint_interval_s = CONFIG_DEFAULT_CHECKPOINT_INTERVAL_S};

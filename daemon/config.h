@@ -15,6 +15,8 @@ enum {
 
 #define CONFIG_DEFAULT_LISTEN                "tcp://127.0.0.1:7420"
 #define CONFIG_DEFAULT_PUBLISH               "tcp://127.0.0.1:7421"
+#define CONFIG_DEFAULT_PUBLISH_QUEUE         (UINT64_C(1) << 30)
+#define CONFIG_LEAST_PUBLISH_QUEUE           (UINT64_C(16) << 20)
 #define CONFIG_DEFAULT_LOG_RETAIN            (UINT64_C(64) << 20)
 #define CONFIG_DEFAULT_CHECKPOINT_SIZE       (UINT64_C(256) << 20)
 #define CONFIG_DEFAULT_CHECKPOINT_INTERVAL_S 3600
@@ -27,7 +29,8 @@ struct endpoints {
 struct config {
     struct endpoints listen;
     struct endpoints publish;
-    char *data; /* NULL: none */
+    uint64_t publish_queue; /* bytes that wait for subscribers; UINT64_MAX: no limit */
+    char *data;             /* NULL: none */
     bool data_given;
     char *engine; /* NULL: what the directory has */
     enum store_durability durability;

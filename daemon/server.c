@@ -168,7 +168,8 @@ struct server *server_new(const struct config *config, struct store *store,
     if (rc != 0 || server->exchanges == NULL || server->arrivals == NULL)
         snprintf(error, SERVER_MAX_ERROR, "%s", store_error.message);
     else if (open_sockets(server, error) == 0) {
-        server->broadcast = broadcast_new(server->publish, store, &server->counters);
+        server->broadcast =
+            broadcast_new(server->publish, store, &server->counters, config->publish_queue);
         if (server->broadcast != NULL)
             return server;
         snprintf(error, SERVER_MAX_ERROR, "out of memory");
@@ -188,7 +189,6 @@ void server_free(struct server **pointer)
     if (server == NULL)
         return;
     service_free(&server->service);
-    broadcast_free(&server->broadcast);
     connections_free(&server->connections);
     if (server->requests != NULL)
         zmq_close(server->requests);
@@ -196,6 +196,7 @@ void server_free(struct server **pointer)
         zmq_close(server->publish);
     if (server->zmq != NULL)
         zmq_ctx_term(server->zmq);
+    broadcast_free(&server->broadcast);
     buffer_free(&server->replies);
     free(server->exchanges);
     free(server->arrivals);
@@ -639,6 +640,7 @@ static int turn(struct server *server)
     uint64_t time_ms = now_ms(server, begin_us);
     server->counters.uptime_ms = (begin_us - server->start_us) / 1000;
     server->counters.connections = connections_count(server->connections);
+    server->counters.waiting = broadcast_waiting(server->broadcast);
     server->service.announce = broadcast_wants_queues(server->broadcast);
     carry_out_held(server, time_ms);
     service_begin_turn(&server->service, time_ms, TURN_MAX_EXPIRIES, TURN_MAX_JOB_EXPIRIES);

@@ -20,19 +20,23 @@ enum {
     TURN_MAX_REQUESTS = 1024,
     SERVER_WINDOW = STORE_MAX_PREFETCH, /* requests read before the first is carried out */
     SERVER_WINDOW_BYTES = 64 << 10,     /* or so many bytes of them */
-    TURN_MAX_OF_ONE = 256,      /* while all are of one peer: who comes now waits no longer */
-    TURN_MAX_DRAIN_US = 4000,   /* before a turn takes no more; the last request may pass it */
-    TURN_MAX_BYTES = 8 << 20,   /* of replies, and of the log, before a turn takes no more */
-    TURN_MAX_EXPIRIES = 4,      /* expiry transactions that one turn makes, of keys */
-    TURN_MAX_JOB_EXPIRIES = 2,  /* and of jobs, for each of which there is more to do */
-    SERVER_BACKLOG = 4096,      /* peers that connect at once */
-    TURN_MAX_HISTORY_US = 500,  /* that one turn reads history for watches, while none else waits */
-    SERVER_HISTORY_SHARE = 10,  /* while requests come it may take one in so many of all moments, */
-    SERVER_QUIET_US = 10000,    /* and all of them when none came for so long */
-    SERVER_RECEIVE_HWM = 1000,  /* requests of a peer that wait in libzmq */
-    SERVER_SEND_HWM = 131072,   /* replies to a peer that does not read */
-    SERVER_PUBLISH_HWM = 10000, /* changes for a subscriber that does not read */
-    SERVER_LINGER_MS = 1000,    /* for the last replies, at a stop */
+    TURN_MAX_OF_ONE = 256,     /* while all are of one peer: who comes now waits no longer */
+    TURN_MAX_DRAIN_US = 4000,  /* before a turn takes no more; the last request may pass it */
+    TURN_MAX_BYTES = 8 << 20,  /* of replies, and of the log, before a turn takes no more */
+    TURN_MAX_EXPIRIES = 4,     /* expiry transactions that one turn makes, of keys */
+    TURN_MAX_JOB_EXPIRIES = 2, /* and of jobs, for each of which there is more to do */
+    SERVER_BACKLOG = 4096,     /* peers that connect at once */
+    TURN_MAX_HISTORY_US = 500, /* that one turn reads history for watches, while none else waits */
+    SERVER_HISTORY_SHARE = 10, /* while requests come it may take one in so many of all moments, */
+    SERVER_QUIET_US = 10000,   /* and all of them when none came for so long */
+    SERVER_RECEIVE_HWM = 1000, /* requests of a peer that wait in libzmq */
+    SERVER_SEND_HWM = 131072,  /* replies to a peer that does not read */
+    /*
+     * Changes for a subscriber that does not read. libzmq sees in steps of half as many what one
+     * has read, so that one that reads may have as much as the other half: the largest transaction.
+     */
+    SERVER_PUBLISH_HWM = 1 << 18,
+    SERVER_LINGER_MS = 1000, /* for the last replies, at a stop */
     SERVER_HANDSHAKE_MS = 3000,
     SERVER_HEARTBEAT_MS = 5000,
     SERVER_HEARTBEAT_TIMEOUT_MS = 15000,

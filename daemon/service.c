@@ -431,6 +431,7 @@ enum wire_code method_stats(struct call *call)
         {"memory_limit", stats.memory_limit},
         {"disk", stats.disk},
         {"drops", counters->drops},
+        {"publish_queue", counters->waiting},
         {"undelivered", counters->undelivered},
         {"returned", counters->returned},
         {"expired", counters->expired},

@@ -7,6 +7,10 @@
 #listen = "tcp://127.0.0.1:7420"
 #publish = "tcp://127.0.0.1:7421"
 
+#   Changes that wait for subscribers that do not read, in bytes of all together (K, M, G), 0: no
+#   limit. Where it is reached, all subscribers miss changes, and are told so.
+#publish-queue = "1G"
+
 #   The data directory. The default is $CUBBY_DATA, else $XDG_STATE_HOME/cubby, else
 #   ~/.local/state/cubby. "none": nothing on disk, all gone at exit.
 #data = "/var/lib/cubby"

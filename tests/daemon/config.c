@@ -47,6 +47,7 @@ Test(config, without_arguments_everything_has_its_default)
     cr_assert_str_eq(config.data, "/tmp/somewhere");
     cr_assert_eq(config.durability, STORE_ALWAYS);
     cr_assert_eq(config.log_retain, 64 << 20);
+    cr_assert_eq(config.publish_queue, 1 << 30);
 }
 
 Test(config, the_data_directory_follows_the_environment)
@@ -68,12 +69,13 @@ Test(config, the_data_directory_follows_the_environment)
 Test(config, what_is_given_is_taken)
 {
     cr_assert_eq(read_words("--listen ipc:///tmp/a --listen=tcp://127.0.0.1:1 --publish "
-                            "ipc:///tmp/b --data none --log-retain 2K --verbose"),
+                            "ipc:///tmp/b --data none --log-retain 2K --publish-queue 0 --verbose"),
                  CONFIG_RUN, "%s", config.error);
     cr_assert_eq(config.listen.count, 2);
     cr_assert_str_eq(config.listen.names[1], "tcp://127.0.0.1:1");
     cr_assert_null(config.data);
     cr_assert_eq(config.log_retain, 2048);
+    cr_assert_eq(config.publish_queue, UINT64_MAX);
     cr_assert_null(config.engine);
     cr_assert(config.verbose);
 }
@@ -95,6 +97,8 @@ Test(config, what_is_wrong_is_refused_by_name)
     REFUSES("--listen tcp://127.0.0.1:65536", "65536");
     REFUSES("--listen tcp://127.0.0.1", "port");
     REFUSES("--publish tcp://127.0.0.1:12x", "12x");
+    REFUSES("--publish-queue 1", "at least 16M");
+    REFUSES("--publish-queue much", "much");
     REFUSES("--engine sqlite", "sqlite");
     REFUSES("--durability sometimes", "always, interval or none");
     REFUSES("--log-retain 5X", "5X");

@@ -30,7 +30,7 @@ class WrongUsage(unittest.TestCase):
         self.assert_usage("--nope", about="nope")
 
     def test_an_option_without_its_value_is_wrong_usage(self):
-        for name in ("listen", "publish", "data", "engine", "durability", "sync-interval",
+        for name in ("listen", "publish", "publish-queue", "data", "engine", "durability", "sync-interval",
                      "log-retain", "checkpoint-size", "checkpoint-interval", "memory-limit",
                      "eviction", "config"):
             self.assert_usage(f"--{name}", about=name)
@@ -41,12 +41,14 @@ class WrongUsage(unittest.TestCase):
                      "18446744073709551616", "1k"):
             self.assert_usage("--data", "none", "--log-retain", size, about="log-retain")
             self.assert_usage("--data", "none", "--memory-limit", size, about="memory-limit")
+            self.assert_usage("--publish-queue", size, about="publish-queue")
 
     def test_a_value_that_does_not_exist_is_wrong_usage(self):
         for name, value in (("engine", "nope"), ("engine", ""), ("durability", "sometimes"),
                             ("eviction", "lru"), ("sync-interval", "0"), ("sync-interval", "x"),
                             ("sync-interval", "-5"), ("listen", "nowhere"), ("listen", ""),
-                            ("publish", "http://127.0.0.1:1"), ("data", "")):
+                            ("publish", "http://127.0.0.1:1"), ("publish-queue", "15M"),
+                            ("data", "")):
             self.assert_usage(f"--{name}", value, about=name)
 
     def test_what_contradicts_itself_is_wrong_usage(self):
@@ -64,8 +66,8 @@ class WrongUsage(unittest.TestCase):
 
 
 class Information(unittest.TestCase):
-    OPTIONS = ("config", "listen", "publish", "data", "engine", "durability", "sync-interval",
-               "log-retain", "checkpoint-size", "checkpoint-interval", "memory-limit", "eviction",
+    OPTIONS = ("config", "listen", "publish", "publish-queue", "data", "engine", "durability",
+               "sync-interval", "log-retain", "checkpoint-size", "checkpoint-interval", "memory-limit", "eviction",
                "restore", "check", "salvage", "verbose", "version", "help")
     COMMAND_LINE_ONLY = {"config", "restore", "check", "salvage", "version", "help"}
 
@@ -231,6 +233,7 @@ engine = memory
 durability = interval
 sync-interval = 50
 log-retain = 8M
+publish-queue = 32M
 memory-limit = 1G
 eviction = none
 verbose = true

@@ -2,7 +2,10 @@
 
 import unittest
 
-from harness import CUBBYD, MIB, Client, CubbyError, Daemon, Subscriber, all_changes, eventually, run, seeded
+from harness import (
+    MIB, Client, CubbyError, Daemon, Subscriber, all_changes, eventually, is_sanitized, resident_size, run,
+    seeded,
+)
 
 LIMIT = 4 * MIB
 SIEVE = ("--memory-limit", str(LIMIT), "--eviction", "sieve")
@@ -24,18 +27,6 @@ def entries_of(client):
         if page["next"] is None:
             return found
         after = {"after": page["next"]}
-
-
-def resident_size(daemon):
-    with open(f"/proc/{daemon.process.pid}/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * 4096
-
-
-def is_sanitized():
-    """Sanitizers keep what was freed for a while, and use memory of their own."""
-    with open(CUBBYD, "rb") as file:
-        program = file.read()
-    return b"__asan_init" in program or b"__tsan_init" in program
 
 
 def transactions(changes):

@@ -9,8 +9,8 @@ import unittest
 import zmq
 
 from harness import (
-    LONG, MAX_MESSAGE, MIB, Client, Daemon, DaemonCase, Subscriber, as_bin, check_reply, deadline,
-    eventually, request, seeded, unpack,
+    LONG, MAX_BATCH, MAX_CHANGES, MAX_MESSAGE, MIB, Client, Daemon, DaemonCase, Subscriber, as_bin, check_reply, deadline,
+    eventually, is_sanitized, request, resident_size, seeded, unpack,
 )
 
 
@@ -191,36 +191,80 @@ class RawConnections(unittest.TestCase):
                     pass
 
 
+QUEUE_LENGTH = 1 << 18  # changes that wait for a subscriber that does not read
+COST = 512  # bytes that one of them takes at most, with 100 bytes of value
+
+
 class Subscribers(DaemonCase):
     data = "none"
 
     def test_a_subscriber_that_never_reads_raises_drops_for_the_others(self):
         with Subscriber(self.daemon, topics=[b"w", b"k"], RCVHWM=1) as deaf, \
-                Subscriber(self.daemon, self.key.encode()) as healthy:
+                Subscriber(self.daemon, b"deaf/") as healthy:
             deaf.welcome()
             healthy.welcome()
             (_, drops, _), = self.put_and_hear(healthy, 1)
             self.assertEqual(drops, 0)
+            before = resident_size(self.daemon)
             end = deadline()
-            sent = 1
             while drops == 0:
-                heard = self.put_and_hear(healthy, 50)
-                sent += 50
+                heard = self.put_and_hear(healthy, 1000)
                 drops = heard[-1][1]
-                self.assertLess(deadline(0), end, f"no drops after {sent} changes")
+                self.assertLess(deadline(0), end, "no drops")
             self.assertGreaterEqual(healthy.heartbeat()[1], drops)
-            self.assertEqual(self.call("stats")["drops"], healthy.heartbeat()[1])
+            stats = self.call("stats")
+            self.assertEqual(stats["drops"], healthy.heartbeat()[1])
+            self.assertGreater(stats["publish_queue"], QUEUE_LENGTH * 200)
+            self.assertLess(stats["publish_queue"], QUEUE_LENGTH * COST)
+            if not is_sanitized():
+                self.assertLess(resident_size(self.daemon) - before, QUEUE_LENGTH * COST)
 
     def put_and_hear(self, subscriber, count):
-        value = "x" * 4000
-        for number in range(count):
-            self.client.send_request(number, "put", self.key, value)
-        for number in range(count):
-            self.client.receive_payload()
+        """A transaction of so many changes, and all of them heard."""
+        values = [["put", [f"deaf/{number:04}", "x" * 100]] for number in range(count)]
+        seq = self.call("batch", values)["seq"]
         heard = subscriber.changes(count)
-        seqs = [change[0] for _, _, change in heard]
-        self.assertEqual(seqs, list(range(seqs[0], seqs[0] + count)), "the others miss nothing")
+        self.assertEqual([(change[0], change[1]) for _, _, change in heard],
+                         [(seq, number) for number in range(count)], "the others miss nothing")
         return heard
+
+    def test_where_too_much_waits_all_are_told_and_go_on_when_the_slow_one_is_gone(self):
+        value = b"x" * 900_000
+        with Daemon("--publish-queue", "16M", data="none") as daemon, Client(daemon) as client, \
+                Subscriber(daemon) as healthy:
+            healthy.welcome()
+            with Subscriber(daemon, topics=[b"w", b"k"], RCVHWM=1) as deaf:
+                deaf.welcome()
+                end = deadline()
+                while client.call("stats")["drops"] == 0:
+                    client.call("put", self.key, value)
+                    self.assertLess(client.call("stats")["publish_queue"], 18 * MIB)
+                    self.assertLess(deadline(0), end, "no drops")
+                missed = client.call("stats")["seq"]
+                while healthy.heartbeat()[1] == 0:
+                    pass
+            eventually(lambda: client.call("stats")["publish_queue"] < MIB, "the queue is gone")
+            client.call("put", self.key, 1)
+            _, drops, change = healthy.changes(1)[0]
+            self.assertGreater(drops, 0)
+            self.assertGreater(change[0], missed)
+            caught_up = client.call("changes", {"since": missed - 1})["changes"]
+            self.assertEqual([change[0] for change in caught_up], [missed, change[0]])
+
+    def test_one_that_reads_misses_nothing_of_the_largest_transactions(self):
+        keys = [f"{self.key}{number:05}" for number in range(MAX_CHANGES)]
+        pages = [keys[at:at + MAX_BATCH] for at in range(0, MAX_CHANGES, MAX_BATCH)]
+        with Subscriber(self.daemon, self.key.encode()) as subscriber:
+            subscriber.welcome()
+            before = self.call("stats")["drops"]
+            for page in pages:
+                self.call("batch", [["put", [key, None]] for key in page])
+            result = self.call("batch", [["delete_range", [{"prefix": self.key,
+                                                            "limit": MAX_BATCH}]]] * len(pages))
+            heard = subscriber.changes(2 * MAX_CHANGES)
+            self.assertEqual({drops for _, drops, _ in heard}, {before})
+            self.assertTrue(all(change[:3] == [result["seq"], at, MAX_CHANGES]
+                                for at, (_, _, change) in enumerate(heard[MAX_CHANGES:])))
 
     def test_a_subscriber_that_leaves_is_no_harm(self):
         for _ in range(30):
