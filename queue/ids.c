@@ -6,7 +6,7 @@
  *  - Blocks of ids are reserved before any of them is given out, and the reservation is synced, in
  *    every durability. A crash can forget jobs, but not which ids they may have had.
  *  - Where the epoch is another one the reservation itself may be old: of a backup. Then many
- * blocks are left out.
+ *    blocks are left out.
  *  - A start goes on behind the wall clock's milliseconds times 1024, if that is more. So a daemon
  *    that keeps nothing on disk does not begin with the same ids each time, as long as it does not
  *    take a million a second in the mean.

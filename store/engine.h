@@ -8,12 +8,12 @@
  * its newest writes, and the store replays them.
  *
  *     struct engine *engine;
- *     engine_memory.open(&engine, &options, &mark, &error);      what is on disk, up to
- * mark.position engine->methods->put(engine, table, key, value);           a turn's writes
+ *     engine_memory.open(&engine, &options, &mark, &error);   what is on disk, up to mark.position
+ *     engine->methods->put(engine, table, key, value);        a turn's writes
  *     engine->methods->get(engine, table, key, &value);
- *     engine->methods->commit(engine, &mark);                    the log has them, as group
- * mark.position engine->methods->checkpoint(engine, false);                to the disk, in the
- * background engine->methods->close(engine);
+ *     engine->methods->commit(engine, &mark);                 the log has them, as mark.position
+ *     engine->methods->checkpoint(engine, false);             to the disk, in the background
+ *     engine->methods->close(engine);
  *
  * What an engine has on disk is always the state as of some commit, whole, with its mark. So it
  * never brings what was written since the last commit to the disk: the store may take that back.

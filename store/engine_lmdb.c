@@ -8,11 +8,12 @@
  *
  * A key of LMDB has 1 to 511 bytes, one of ours 0 to ENGINE_MAX_KEY. So a key is stored in pieces:
  *
- *     table     0x00, the key                          → value        up to FIRST_PIECE bytes of
- * key 0x00, its first FIRST_PIECE bytes, ff  → bucket, u64  longer ones: goes on in "long" "long"
- * bucket, the rest                       → value        up to NEXT_PIECE bytes of rest bucket,
- * NEXT_PIECE bytes of it, ff     → bucket, u64 "mark"    "mark"                                 →
- * struct record
+ *     database  key                               value
+ *     table     00, the key                       the value     keys of up to FIRST_PIECE bytes
+ *     table     00, its first FIRST_PIECE, ff     bucket, u64   longer ones: goes on in "long"
+ *     "long"    bucket, the rest                  the value     rests of up to NEXT_PIECE bytes
+ *     "long"    bucket, its first NEXT_PIECE, ff  bucket, u64   longer ones
+ *     "mark"    "mark"                            struct record
  *
  * Bucket numbers are big endian here and never used twice. A bucket sorts where its keys do: behind
  * the key that is as long as what they have in common. Ordinary keys are in one piece.
