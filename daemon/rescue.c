@@ -13,6 +13,7 @@
 
 #include "daemon/config.h"
 #include "daemon/progress.h"
+#include "queue/check.h"
 #include "store/checkpoint.h"
 #include "store/salvage.h"
 #include "store/segment.h"
@@ -151,7 +152,8 @@ static int check(const struct work *work)
     struct store_report *report;
     struct progress progress;
     progress_begin(&progress, work->journal);
-    if (store_inspect(work->directory, progress_show, &progress, &report, &error) != 0) {
+    if (store_inspect(work->directory, queues_check, progress_show, &progress, &report, &error) !=
+        0) {
         journal_say(work->journal, JOURNAL_ERROR, "%s", error.message);
         return RESCUE_FAILED;
     }
@@ -189,7 +191,8 @@ static int check_new(const struct work *work, const struct store_report *old,
 {
     struct store_error error = {.message = "unknown"};
     struct store_report *report;
-    if (store_inspect(work->new_directory, progress_show, progress, &report, &error) != 0) {
+    if (store_inspect(work->new_directory, queues_check, progress_show, progress, &report,
+                      &error) != 0) {
         journal_say(work->journal, JOURNAL_ERROR, "%s", error.message);
         return RESCUE_FAILED;
     }

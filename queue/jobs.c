@@ -38,8 +38,9 @@ static const bool ways[JOB_GONE + 1][JOB_GONE + 1] = {
 /* Its place in the list of its state. */
 static struct place place_of(const struct record *record)
 {
-    bool timed = record->state == JOB_DELAYED || record->state == JOB_LEASED;
-    return (struct place){timed ? record->due_at_ms : record->priority, record->id};
+    struct place place;
+    (void)record_is_in(record, (enum list)record->state, &place);
+    return place;
 }
 
 static bool has_record(enum job_state state)
@@ -47,44 +48,35 @@ static bool has_record(enum job_state state)
     return state < JOB_STATES;
 }
 
-static bool is_in_expiring(const struct record *record)
+static int add_to(struct queues *queues, struct queue *queue, enum list list, struct place place)
 {
-    return record->expires_at_ms != 0 &&
-           (record->state == JOB_READY || record->state == JOB_DELAYED);
+    return list_add(queues, queue, list, place, (struct slice){0});
 }
 
-static bool is_in_ranked(const struct record *record)
+/* A list besides that of the state: only where the job enters or leaves it. */
+static int move_in(struct queues *queues, struct queue *queue, enum list list,
+                   const struct record *from, const struct record *to)
 {
-    return record->state == JOB_READY && record->priority != 0;
+    struct place old;
+    struct place new;
+    bool was = record_is_in(from, list, &old);
+    bool is = record_is_in(to, list, &new);
+    bool stays = was && is && old.order == new.order;
+    int rc = 0;
+    if (was && !stays)
+        rc = list_remove(queues, queue, list, old);
+    if (rc == 0 && is && !stays)
+        rc = add_to(queues, queue, list, new);
+    if (rc == 0 && is && !stays && list == LIST_EXPIRING)
+        registry_due_at(&queues->registry, queue, new.order);
+    return rc;
 }
 
-static int add_to(struct queues *queues, struct queue *queue, enum list list, uint64_t order,
-                  uint64_t id)
-{
-    return list_add(queues, queue, list, (struct place){order, id}, (struct slice){0});
-}
-
-/* The lists besides that of the state: only where the job enters or leaves them. */
 static int move_in_others(struct queues *queues, struct queue *queue, const struct record *from,
                           const struct record *to)
 {
-    bool was_expiring = is_in_expiring(from);
-    bool is_expiring = is_in_expiring(to);
-    int rc = 0;
-    if (was_expiring && is_expiring && from->expires_at_ms == to->expires_at_ms)
-        was_expiring = is_expiring = false;
-    if (was_expiring)
-        rc = list_remove(queues, queue, LIST_EXPIRING,
-                         (struct place){from->expires_at_ms, from->id});
-    if (rc == 0 && is_expiring)
-        rc = add_to(queues, queue, LIST_EXPIRING, to->expires_at_ms, to->id);
-    if (rc == 0 && is_expiring)
-        registry_due_at(&queues->registry, queue, to->expires_at_ms);
-    if (rc == 0 && is_in_ranked(from) && !is_in_ranked(to))
-        rc = list_remove(queues, queue, LIST_RANKED, (struct place){0, from->id});
-    if (rc == 0 && is_in_ranked(to) && !is_in_ranked(from))
-        rc = add_to(queues, queue, LIST_RANKED, 0, to->id);
-    return rc;
+    int rc = move_in(queues, queue, LIST_EXPIRING, from, to);
+    return rc == 0 ? move_in(queues, queue, LIST_RANKED, from, to) : rc;
 }
 
 static int leave(struct queues *queues, struct queue *queue, const struct record *from)
@@ -102,7 +94,7 @@ static int leave(struct queues *queues, struct queue *queue, const struct record
 static int enter(struct queues *queues, struct queue *queue, struct record *to)
 {
     to->list = queue->now.fields.lists[to->state];
-    int rc = list_add(queues, queue, (enum list)to->state, place_of(to), (struct slice){0});
+    int rc = add_to(queues, queue, (enum list)to->state, place_of(to));
     if (rc != 0)
         return rc;
     queue->now.counts.jobs[to->state]++;

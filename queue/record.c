@@ -73,12 +73,31 @@ struct slice record_list_key(uint8_t buffer[RECORD_LIST_KEY_SIZE], uint64_t list
     return slice_of(buffer, RECORD_LIST_KEY_SIZE);
 }
 
-bool record_read_list_key(struct slice key, uint64_t list, struct place *place)
+bool record_read_place(struct slice key, uint64_t *list, struct place *place)
 {
-    if (key.size != RECORD_LIST_KEY_SIZE || read_big(key.data) != list)
+    if (key.size != RECORD_LIST_KEY_SIZE)
         return false;
+    *list = read_big(key.data);
     place->order = read_big(key.data + RECORD_NUMBER_SIZE);
     place->id = read_big(key.data + 2 * (size_t)RECORD_NUMBER_SIZE);
+    return true;
+}
+
+bool record_read_list_key(struct slice key, uint64_t list, struct place *place)
+{
+    struct place found;
+    uint64_t number;
+    if (!record_read_place(key, &number, &found) || number != list)
+        return false;
+    *place = found;
+    return true;
+}
+
+bool record_read_id_key(struct slice key, uint64_t *id)
+{
+    if (key.size != RECORD_NUMBER_SIZE)
+        return false;
+    *id = read_big(key.data);
     return true;
 }
 
@@ -118,6 +137,32 @@ struct slice record_dedup_key(uint8_t buffer[RECORD_MAX_DEDUP_KEY], uint64_t que
 {
     memcpy(write_big(buffer, queue), dedup.data, dedup.size);
     return slice_of(buffer, RECORD_NUMBER_SIZE + dedup.size);
+}
+
+bool record_read_dedup_key(struct slice key, uint64_t *queue, struct slice *dedup)
+{
+    if (key.size <= RECORD_NUMBER_SIZE || key.size > RECORD_MAX_DEDUP_KEY)
+        return false;
+    *queue = read_big(key.data);
+    *dedup = slice_of(key.data + RECORD_NUMBER_SIZE, key.size - RECORD_NUMBER_SIZE);
+    return true;
+}
+
+/* Where jobs are. */
+
+bool record_is_in(const struct record *record, enum list list, struct place *place)
+{
+    bool timed = record->state == JOB_DELAYED || record->state == JOB_LEASED;
+    bool waits = record->state == JOB_READY || record->state == JOB_DELAYED;
+    *place = (struct place){.id = record->id};
+    if (list == LIST_RANKED)
+        return record->state == JOB_READY && record->priority != 0;
+    if (list == LIST_EXPIRING) {
+        place->order = record->expires_at_ms;
+        return waits && record->expires_at_ms != 0;
+    }
+    place->order = timed ? record->due_at_ms : record->priority;
+    return list == (enum list)record->state;
 }
 
 /*
@@ -165,8 +210,7 @@ static struct slice encode_job(uint8_t *buffer, const struct record *record, str
     return slice_of(buffer, JOB_HEAD + error.size + record->dedup.size);
 }
 
-/* `body`: what is behind all else. */
-static int decode_job(struct slice value, struct record *record, struct slice *body)
+int record_read_job(struct slice value, struct record *record, struct slice *body)
 {
     const uint8_t *head = value.data;
     if (value.size < JOB_HEAD || head[0] != FORMAT || head[1] >= JOB_STATES)
@@ -224,7 +268,7 @@ int record_get_job(struct store *store, uint64_t id, struct record *record)
         rc = store_get(store, STORE_BODIES, record_id_key(key, id), &value);
     }
     if (rc == 0)
-        rc = decode_job(value, record, &body);
+        rc = record_read_job(value, record, &body);
     return rc == 0 && record->moved && body.size != 0 ? STORE_CORRUPT : rc;
 }
 
@@ -235,7 +279,7 @@ int record_get_body(struct store *store, uint64_t id, struct slice *body)
     struct record ignored;
     int rc = store_get(store, STORE_BODIES, record_id_key(key, id), &value);
     if (rc == 0)
-        rc = decode_job(value, &ignored, body);
+        rc = record_read_job(value, &ignored, body);
     return rc == STORE_NOT_FOUND ? STORE_CORRUPT : rc;
 }
 
@@ -321,8 +365,11 @@ int record_get_counts(struct store *store, uint64_t number, struct queue_counts 
     uint8_t key[RECORD_MAX_KEY];
     struct slice value;
     int rc = store_get(store, STORE_QUEUES, record_number_key(key, 'c', number), &value);
-    if (rc != 0)
-        return rc;
+    return rc == 0 ? record_read_counts(value, counts) : rc;
+}
+
+int record_read_counts(struct slice value, struct queue_counts *counts)
+{
     if (value.size != 1 + COUNTS * RECORD_NUMBER_SIZE || value.data[0] != FORMAT)
         return STORE_CORRUPT;
     const uint8_t *at = value.data + 1;
@@ -353,8 +400,11 @@ int record_get_window(struct store *store, uint64_t queue, struct slice dedup, u
     uint8_t key[RECORD_MAX_DEDUP_KEY];
     struct slice value;
     int rc = store_get(store, STORE_DEDUP, record_dedup_key(key, queue, dedup), &value);
-    if (rc != 0)
-        return rc;
+    return rc == 0 ? record_read_window(value, id, end_ms) : rc;
+}
+
+int record_read_window(struct slice value, uint64_t *id, uint64_t *end_ms)
+{
     if (value.size != WINDOW_SIZE || value.data[0] != FORMAT)
         return STORE_CORRUPT;
     *id = read_little(value.data + 1);
@@ -404,8 +454,11 @@ int record_get_ids(struct store *store, uint64_t *limit, struct slice *epoch)
 {
     struct slice value;
     int rc = store_get(store, STORE_QUEUES, slice_of("i", 1), &value);
-    if (rc != 0)
-        return rc;
+    return rc == 0 ? record_read_ids(value, limit, epoch) : rc;
+}
+
+int record_read_ids(struct slice value, uint64_t *limit, struct slice *epoch)
+{
     if (value.size < IDS_HEAD || value.data[0] != FORMAT)
         return STORE_CORRUPT;
     *limit = read_little(value.data + 1);

@@ -59,6 +59,12 @@ struct record {
     struct slice dedup;
 };
 
+/*
+ * Whether a job that is as the record says has an entry in the list of that kind, and where. Not
+ * for LIST_WINDOWS, whose entries are not of jobs.
+ */
+bool record_is_in(const struct record *record, enum list list, struct place *place);
+
 /* What a queue is, in 'n'. */
 struct queue_fields {
     uint64_t number;
@@ -95,6 +101,11 @@ struct slice record_dedup_key(uint8_t buffer[RECORD_MAX_DEDUP_KEY], uint64_t que
 /* False where the key is not of that list. */
 bool record_read_list_key(struct slice key, uint64_t list, struct place *place);
 
+/* The same for a key of any list; of a job; of a producer's id. False where it is none. */
+bool record_read_place(struct slice key, uint64_t *list, struct place *place);
+bool record_read_id_key(struct slice key, uint64_t *id);
+bool record_read_dedup_key(struct slice key, uint64_t *queue, struct slice *dedup);
+
 /* The name in the key, a view of it, or false. */
 bool record_read_name_key(struct slice key, struct slice *name);
 
@@ -108,6 +119,10 @@ bool record_read_number_key(struct slice key, char kind, uint64_t *number);
 int record_put_job(struct store *store, const struct record *record);
 int record_get_job(struct store *store, uint64_t id, struct record *record);
 
+/* A value of either table of jobs; what it says not is left alone. `body`: what is behind all else.
+ */
+int record_read_job(struct slice value, struct record *record, struct slice *body);
+
 /* The same for a job with its body, as it is pushed; its `error` is left out. */
 int record_put_pushed(struct store *store, const struct record *record, struct slice body);
 int record_get_body(struct store *store, uint64_t id, struct slice *body);
@@ -120,11 +135,13 @@ int record_read_queue(struct slice value, struct queue_fields *fields);
 
 int record_put_counts(struct store *store, uint64_t number, const struct queue_counts *counts);
 int record_get_counts(struct store *store, uint64_t number, struct queue_counts *counts);
+int record_read_counts(struct slice value, struct queue_counts *counts);
 
 int record_put_window(struct store *store, uint64_t queue, struct slice dedup, uint64_t id,
                       uint64_t end_ms);
 int record_get_window(struct store *store, uint64_t queue, struct slice dedup, uint64_t *id,
                       uint64_t *end_ms);
+int record_read_window(struct slice value, uint64_t *id, uint64_t *end_ms);
 int record_delete_window(struct store *store, uint64_t queue, struct slice dedup);
 
 /* A list that a purge or a drop left behind: what kind it is, and whose it was. */
@@ -134,5 +151,6 @@ int record_read_leftover(struct slice value, enum list *kind, uint64_t *queue);
 /* Ids below `limit` may have been given out, by a store of this epoch. */
 int record_put_ids(struct store *store, uint64_t limit, struct slice epoch);
 int record_get_ids(struct store *store, uint64_t *limit, struct slice *epoch);
+int record_read_ids(struct slice value, uint64_t *limit, struct slice *epoch);
 
 #endif

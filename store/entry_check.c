@@ -5,8 +5,6 @@
 #include "store/inspect.h"
 #include "store/keys.h"
 
-enum { SHOWN_KEY = 64 }; /* bytes of a key in a sentence */
-
 bool entry_check_order(struct entry_check *check, unsigned table, struct slice key)
 {
     struct slice before = slice_of(check->key, check->size);
@@ -22,22 +20,21 @@ bool entry_check_order(struct entry_check *check, unsigned table, struct slice k
     return true;
 }
 
-/* What is printable of the key as it is, the rest in hex. */
-static void show_key(struct slice key, char text[4 * SHOWN_KEY + 4])
+void entry_show_key(struct slice key, char text[ENTRY_SHOWN_SIZE])
 {
     char *at = text;
-    for (size_t i = 0; i < key.size && i < SHOWN_KEY; i++) {
+    for (size_t i = 0; i < key.size && i < ENTRY_SHOWN_KEY; i++) {
         bool plain = key.data[i] > ' ' && key.data[i] < 0x7f && key.data[i] != '\\';
         at += sprintf(at, plain ? "%c" : "\\x%02x", key.data[i]);
     }
-    strcpy(at, key.size > SHOWN_KEY ? "..." : "");
+    strcpy(at, key.size > ENTRY_SHOWN_KEY ? "..." : "");
 }
 
 static bool fail(const struct engine *engine, unsigned table, struct slice key, const char *what,
                  char *sentence)
 {
-    char text[4 * SHOWN_KEY + 4];
-    show_key(key, text);
+    char text[ENTRY_SHOWN_SIZE];
+    entry_show_key(key, text);
     snprintf(sentence, STORE_MAX_ERROR_MESSAGE, "%s is damaged: in table %s, %s: %s",
              engine->methods->name, store_table_name(table), text, what);
     return false;
@@ -90,4 +87,52 @@ bool entry_check_form(struct engine *engine, uint64_t seq, unsigned table, struc
     snprintf(sentence, STORE_MAX_ERROR_MESSAGE, "%s is damaged: there is no table %u",
              engine->methods->name, table);
     return false;
+}
+
+/* The key was written or deleted: what the base says of when it expires is gone with that. */
+static bool check_replaced(struct latest *latest, struct slice key, uint64_t expires_at_ms,
+                           char *sentence)
+{
+    uint8_t buffer[KEYS_MAX_EXPIRY_KEY];
+    struct engine *base = latest->base;
+    struct keys_entry old;
+    struct slice stored;
+    if (base == NULL || base->methods->get(base, STORE_KEYS, key, &stored) != 0 ||
+        keys_decode(stored, &old) != 0 || old.expires_at_ms == 0 ||
+        old.expires_at_ms == expires_at_ms)
+        return true;
+    struct slice index = keys_expiry_key(buffer, old.expires_at_ms, key);
+    if (latest->engine.methods->get(&latest->engine, STORE_EXPIRY, index, &stored) != 0)
+        return true;
+    return fail(&latest->engine, STORE_EXPIRY, index, "no key expires then", sentence);
+}
+
+/* The expiry was taken from the index: the key must not say that it expires then. */
+static bool check_expiry_gone(struct latest *latest, struct slice index, char *sentence)
+{
+    struct keys_entry entry;
+    struct slice key;
+    struct slice stored;
+    uint64_t expires_at_ms;
+    if (keys_read_expiry_key(index, &expires_at_ms, &key) != 0 ||
+        latest->engine.methods->get(&latest->engine, STORE_KEYS, key, &stored) != 0 ||
+        keys_decode(stored, &entry) != 0 || entry.expires_at_ms != expires_at_ms)
+        return true;
+    return fail(&latest->engine, STORE_KEYS, key, "the index of expiries lacks it", sentence);
+}
+
+bool entry_check_written(struct latest *latest, uint64_t seq, unsigned table,
+                         const struct overlay_entry *now, char *sentence)
+{
+    struct keys_entry entry = {0};
+    if (table == STORE_EXPIRY && now->deleted)
+        return check_expiry_gone(latest, now->key, sentence);
+    if (!now->deleted &&
+        !entry_check_form(&latest->engine, seq, table, now->key, now->value, sentence))
+        return false;
+    if (table != STORE_KEYS)
+        return true;
+    if (!now->deleted)
+        (void)keys_decode(now->value, &entry);
+    return check_replaced(latest, now->key, entry.expires_at_ms, sentence);
 }

@@ -5,7 +5,15 @@
 #ifndef STORE_ENTRY_CHECK_H
 #define STORE_ENTRY_CHECK_H
 
-#include "store/engine.h"
+#include "store/latest.h"
+
+enum {
+    ENTRY_SHOWN_KEY = 64, /* bytes of a key in a sentence */
+    ENTRY_SHOWN_SIZE = 4 * ENTRY_SHOWN_KEY + 4,
+};
+
+/* The key for a sentence: what is printable of it as it is, the rest in hex. */
+void entry_show_key(struct slice key, char text[ENTRY_SHOWN_SIZE]);
 
 /* Remembers the entry before. Begins as all zeros. */
 struct entry_check {
@@ -24,5 +32,12 @@ bool entry_check_order(struct entry_check *check, unsigned table, struct slice k
  */
 bool entry_check_form(struct engine *engine, uint64_t seq, unsigned table, struct slice key,
                       struct slice value, char *sentence);
+
+/*
+ * The same for what the log wrote over a base that is good: `now` is in the overlay of `latest`,
+ * and what it stands for agrees with the rest.
+ */
+bool entry_check_written(struct latest *latest, uint64_t seq, unsigned table,
+                         const struct overlay_entry *now, char *sentence);
 
 #endif

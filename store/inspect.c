@@ -1,5 +1,6 @@
 #include "store/inspect.h"
 
+#include "store/entry_check.h"
 #include "store/offline.h"
 
 static const char *const table_names[STORE_TABLES] = {
@@ -20,49 +21,83 @@ const char *store_table_name(unsigned table)
     return table_names[table] != NULL ? table_names[table] : "without a name";
 }
 
-/* How many entries each table has once the log is replayed, though nothing is written. */
+/* The state once the log is replayed, though nothing is written, and how many entries it has. */
 struct tally {
     struct offline *offline;
-    struct engine *touched; /* in memory: keys that the log has written, and whether they exist */
+    struct latest latest;
     uint64_t *entries;
 };
-
-static bool existed(const struct tally *tally, unsigned table, struct slice key)
-{
-    const struct offline *offline = tally->offline;
-    struct engine *base = offline->report->has_base ? offline->engine : NULL;
-    struct slice found;
-    if (tally->touched->methods->get(tally->touched, table, key, &found) == 0)
-        return found.data[0] != 0;
-    return base != NULL && base->methods->get(base, table, key, &found) == 0;
-}
 
 static int count_operation(void *context, unsigned table, struct slice key,
                            const struct slice *value, struct store_error *error)
 {
     struct tally *tally = context;
-    const uint8_t exists = value != NULL;
-    tally->entries[table] += exists;
-    tally->entries[table] -= existed(tally, table, key);
-    int rc = tally->touched->methods->put(tally->touched, table, key, slice_of(&exists, 1));
-    return rc == 0 ? 0 : (int)store_fail(error, (enum store_code)rc, "out of memory");
+    bool existed;
+    int rc = latest_has(&tally->latest, table, key, &existed);
+    if (rc == 0)
+        rc = latest_put(&tally->latest, table, key, value);
+    if (rc != 0)
+        return (int)store_fail(error, (enum store_code)rc, "%s",
+                               rc == STORE_NO_MEMORY ? "out of memory"
+                                                     : "the state cannot be read");
+    tally->entries[table] += value != NULL;
+    tally->entries[table] -= existed;
+    return 0;
 }
 
-static int follow(struct offline *offline, struct store_error *error)
+static void note(void *context, const char *sentence)
 {
-    const struct engine_options nowhere = {0};
-    struct engine_mark mark;
+    offline_note_damage(((struct tally *)context)->offline, sentence, true);
+}
+
+/* That keys and expiries agree was seen of the base: what is left are those that the log wrote. */
+static void check_written(void *context, unsigned table, const struct overlay_entry *entry)
+{
+    struct tally *tally = context;
+    char sentence[STORE_MAX_ERROR_MESSAGE];
+    if (!entry_check_written(&tally->latest, tally->offline->report->end.seq, table, entry,
+                             sentence))
+        note(tally, sentence);
+}
+
+static void examination_progress(void *context, uint64_t done, uint64_t total)
+{
+    offline_tell_progress(((struct tally *)context)->offline, "queues", done, total);
+}
+
+static int examine(struct tally *tally, store_examine_fn *examine_state, struct store_error *error)
+{
+    const struct store_examination examination = {
+        .state = &tally->latest.engine,
+        .time_ms = tally->offline->report->end.time_ms,
+        .entries = tally->entries,
+        .tell = note,
+        .progress = examination_progress,
+        .context = tally,
+    };
+    overlay_visit(&tally->latest.log, check_written, tally);
+    return examine_state != NULL ? examine_state(&examination, error) : 0;
+}
+
+static int follow(struct offline *offline, store_examine_fn *examine_state,
+                  struct store_error *error)
+{
+    struct engine *base = offline->report->has_base ? offline->engine : NULL;
     struct tally tally = {.offline = offline, .entries = offline->report->entries};
-    int rc = engine_memory.open(&tally.touched, &nowhere, &mark, error);
+    int rc = latest_init(&tally.latest, base);
     if (rc != 0)
-        return rc;
-    rc = offline_follow(offline, count_operation, &tally, error);
-    engine_memory.close(tally.touched);
+        (void)store_fail(error, (enum store_code)rc, "out of memory");
+    if (rc == 0)
+        rc = offline_follow(offline, count_operation, &tally, error);
+    if (rc == 0)
+        rc = examine(&tally, examine_state, error);
+    latest_end(&tally.latest);
     return rc;
 }
 
-int store_inspect(const char *directory, store_progress_fn *progress, void *context,
-                  struct store_report **result, struct store_error *error)
+int store_inspect(const char *directory, store_examine_fn *examine_state,
+                  store_progress_fn *progress, void *context, struct store_report **result,
+                  struct store_error *error)
 {
     struct offline offline;
     struct store_report *report = store_report_new();
@@ -72,7 +107,7 @@ int store_inspect(const char *directory, store_progress_fn *progress, void *cont
     if (rc == 0)
         rc = offline_open_engine(&offline, error);
     if (rc == 0)
-        rc = follow(&offline, error);
+        rc = follow(&offline, examine_state, error);
     offline_close(&offline);
     if (rc != 0)
         store_report_free(&report);

@@ -3,7 +3,7 @@
  * on disk is changed. The files are read by the same code as at a start, so that both come to the
  * same verdict.
  *
- *     store_inspect("/var/lib/cubby", NULL, NULL, &report, &error);
+ *     store_inspect("/var/lib/cubby", queues_check, NULL, NULL, &report, &error);
  *     … report->damages …
  *     store_report_free(&report);
  */
@@ -78,12 +78,30 @@ struct store_report {
 const char *store_table_name(unsigned table);
 
 /*
- * Reads all of the directory. `progress` is as of store_options; it may be NULL. Damage is no error
- * but in the report; an error is what keeps the directory from being read: STORE_LOCKED,
- * STORE_INVALID (no data directory, another version), STORE_IO, STORE_NO_MEMORY.
+ * Looking at tables that the store does not know: the state that base and log add up to is handed
+ * to whoever knows them. `state` has the methods that latest.h names; what is wrong with it is told
+ * in sentences. A result other than 0, with `error`, is what keeps it from being read.
  */
-int store_inspect(const char *directory, store_progress_fn *progress, void *context,
-                  struct store_report **report, struct store_error *error);
+struct store_examination {
+    struct engine *state;
+    uint64_t time_ms;        /* the newest as of the state */
+    const uint64_t *entries; /* of each table: how many it has */
+    void (*tell)(void *context, const char *sentence);
+    void (*progress)(void *context, uint64_t done, uint64_t total); /* in entries; may be NULL */
+    void *context;
+};
+
+typedef int store_examine_fn(const struct store_examination *examination,
+                             struct store_error *error);
+
+/*
+ * Reads all of the directory, and lets `examine` (NULL: nobody) look at the state. `progress` is as
+ * of store_options; it may be NULL. Damage is no error but in the report; an error is what keeps
+ * the directory from being read: STORE_LOCKED, STORE_INVALID (no data directory, another version),
+ * STORE_IO, STORE_NO_MEMORY.
+ */
+int store_inspect(const char *directory, store_examine_fn *examine, store_progress_fn *progress,
+                  void *context, struct store_report **report, struct store_error *error);
 
 /* An empty one, NULL where memory is out; for salvage.c. */
 struct store_report *store_report_new(void);

@@ -10,7 +10,7 @@
 #include "store/entry_check.h"
 #include "store/transaction.h"
 
-enum { FIRST_ITEMS = 8, PROGRESS_STEP = 1 << 20 };
+enum { FIRST_ITEMS = 8, PROGRESS_STEP = 1 << 20, STATUS_EVERY = 1024 };
 
 void offline_note_damage(struct offline *offline, const char *sentence, bool fatal)
 {
@@ -23,8 +23,8 @@ void offline_note_damage(struct offline *offline, const char *sentence, bool fat
     }
 }
 
-static void tell_progress(const struct offline *offline, const char *what, uint64_t done,
-                          uint64_t total)
+void offline_tell_progress(const struct offline *offline, const char *what, uint64_t done,
+                           uint64_t total)
 {
     if (offline->progress != NULL)
         offline->progress(offline->context, what, done < total ? done : total, total);
@@ -57,7 +57,7 @@ static bool has_checkpoints(const struct offline *offline)
 
 static void engine_progress(void *context, uint64_t done, uint64_t total)
 {
-    tell_progress(context, "checkpoint", done, total);
+    offline_tell_progress(context, "checkpoint", done, total);
 }
 
 static int fail_walk(struct offline *offline, int rc, struct store_error *error)
@@ -79,13 +79,16 @@ static int each_of_table(struct offline *offline, unsigned table, offline_take_f
     struct engine_cursor *cursor;
     struct slice key;
     struct slice value;
+    struct engine_status ignored;
     int taken = 0;
     int rc = methods->cursor_open(offline->engine, NULL, table, &cursor);
     if (rc != 0)
         return fail_walk(offline, rc, error);
     rc = methods->cursor_seek(cursor, slice_of("", 0), &key, &value);
-    while (rc == 0 && taken == 0) {
+    for (unsigned entries = 1; rc == 0 && taken == 0; entries++) {
         taken = take(context, table, key, &value, error);
+        if (entries % STATUS_EVERY == 0) /* gives back what views of further lookups hold */
+            methods->status(offline->engine, &ignored);
         if (taken == 0)
             rc = methods->cursor_next(cursor, &key, &value);
     }
@@ -121,7 +124,7 @@ static int each_of_checkpoint(struct offline *offline, uint64_t position, offlin
         if (rc != 0)
             break;
         if (checkpoint_read(reader) != told)
-            tell_progress(offline, "checkpoint", told = checkpoint_read(reader), size);
+            offline_tell_progress(offline, "checkpoint", told = checkpoint_read(reader), size);
     }
     if (rc == STORE_INVALID)
         rc = checkpoint_fail(reader, error);
@@ -163,7 +166,7 @@ static int verify_entry(void *context, unsigned table, struct slice key, const s
     verification->bytes += key.size + value->size;
     if (verification->bytes - verification->told >= PROGRESS_STEP) {
         verification->told = verification->bytes;
-        tell_progress(offline, "state", verification->bytes, verification->total);
+        offline_tell_progress(offline, "state", verification->bytes, verification->total);
     }
     if (!entry_check_order(&verification->check, table, key))
         return (int)store_fail(error, STORE_CORRUPT, "%s is damaged: table %u is not in order",
@@ -400,7 +403,7 @@ struct following {
 
 static void follow_progress(void *context, uint64_t done, uint64_t total)
 {
-    tell_progress(((struct following *)context)->offline, "log", done, total);
+    offline_tell_progress(((struct following *)context)->offline, "log", done, total);
 }
 
 static int enter_segment(void *context, size_t file)

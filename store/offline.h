@@ -60,6 +60,10 @@ int offline_follow(struct offline *offline, offline_take_fn *take, void *context
 /* Notes something that is damaged; `fatal`: a start is refused for it, or loses something. */
 void offline_note_damage(struct offline *offline, const char *sentence, bool fatal);
 
+/* Tells whoever wants to know how far it is; `what` is being read. */
+void offline_tell_progress(const struct offline *offline, const char *what, uint64_t done,
+                           uint64_t total);
+
 void offline_close(struct offline *offline);
 
 #endif

@@ -2,7 +2,8 @@
 
 Each round loads a daemon, kills it in one of several ways, starts it, and checks that everything
 acknowledged is there, nothing else is but whole transactions that were under way, in an order
-that explains every key, and that epoch and history are as the durability promises. Checkpoints
+that explains every key, and that epoch and history are as the durability promises. After each end
+`cubbyd --check` has to find the directory good, and its tables in agreement with each other. Checkpoints
 are frequent and history short, so that kills meet the writing of checkpoints, and the
 renaming and removing of files.
 """
@@ -31,6 +32,12 @@ def engines():
     return [name for name in ENGINES if name in sentence.rsplit("has", 1)[-1]]
 
 
+def check_tables(data):
+    """Holds that nothing in the directory is damaged, and its tables agree with each other."""
+    status, out, err = run("--check", data)
+    assert status == 0 and out.endswith("good\n"), f"cubbyd --check: {status}\n{out}{err}"
+
+
 class Life:
     """A data directory and its history over many rounds."""
 
@@ -54,6 +61,7 @@ class Life:
             getattr(self, end)(daemon, load)
             load.close()
             daemon.look_for_defects()
+        check_tables(self.data)
         self.durability = durability
 
     def check(self, client):

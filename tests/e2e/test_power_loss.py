@@ -15,7 +15,7 @@ import tempfile
 import unittest
 
 from disk import Disk, Notes, read_trace
-from harness import LONG, Client, Daemon, seeded
+from harness import LONG, Client, Daemon, run, seeded
 from test_crash import DURABILITIES, FAST, LARGE_SHARE, engines
 from workload import History, Load, observe
 
@@ -154,6 +154,13 @@ class Checker:
         return way == "new" and not self.again
 
     def judge(self, image, way):
+        """A check finds it good, unless there is no data directory yet, and so does a start."""
+        status, out, err = run("--check", image + "/data")
+        seq = self.judge_start(image, way)
+        assert status == 0 or seq == 0, f"cubbyd --check: {status}\n{out}{err}"
+
+    def judge_start(self, image, way):
+        """The seq that it has."""
         with Daemon("--engine", self.recording.engine, data=image + "/data") as daemon:
             with Client(daemon) as client:
                 seen = observe(client)
@@ -168,6 +175,7 @@ class Checker:
                 assert again["entries"].pop("after") == [1, after, False]
                 assert again["entries"] == seen["entries"], "the next start shows another state"
                 daemon.stop()
+        return seen["seq"]
 
     def judge_state(self, seen, way):
         cut, history, seq = self.cut, self.recording.history, seen["seq"]

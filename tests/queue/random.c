@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "queue/check.h"
 #include "tests/queue/fixture.h"
 
 enum { STEPS = 20000, FULL_CHECK = 16, DEDUPS = 4 };
@@ -504,11 +505,24 @@ static void pass_time(void)
     note_awoken();
 }
 
+/* The tables of the directory agree with each other. */
+static void check_tables(void)
+{
+    struct store_report *report;
+    struct store_error error = {.message = ""};
+    cr_assert_eq(store_inspect(fixture_directory, queues_check, NULL, NULL, &report, &error), 0,
+                 "CUBBY_SEED=%llu: %s", (unsigned long long)check.seed, error.message);
+    cr_assert_eq(report->damages_in_all, 0, "CUBBY_SEED=%llu: %s", (unsigned long long)check.seed,
+                 report->damages[0].message);
+    store_report_free(&report);
+}
+
 static void restart(void)
 {
     check.model = check.at_turn; /* what was not committed is forgotten */
     memset(check.awoken, 0, sizeof check.awoken);
     close_all();
+    check_tables();
     open_all();
     check.model.now_ms = now_ms;
 }
@@ -566,6 +580,8 @@ static void run(const char *engine, const char *directory, unsigned steps)
     }
     drop_all();
     close_all();
+    if (fixture_directory != NULL)
+        check_tables();
 }
 
 static int remove_one(const char *path, const struct stat *status, int type, struct FTW *place)

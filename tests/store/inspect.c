@@ -451,6 +451,47 @@ Test(inspect, finds_entries_that_no_code_of_ours_writes_in_every_engine)
         check_odd_entries("rocksdb");
 }
 
+/* What the log says of a key, or of its expiry, and not of both. */
+static void check_half_written(const char *engine, enum store_table table, bool deletes,
+                               const char *said)
+{
+    static const uint8_t forever[] = {3, 2, 0, 0, 0, 'v'};
+    uint8_t buffer[KEYS_MAX_EXPIRY_KEY];
+    struct fixture *own = fixture_new(engine);
+    struct slice key = slice_of_text("half");
+    struct slice index = keys_expiry_key(buffer, FAR_MS, key);
+    store_begin(own->store, START_MS);
+    cr_assert_eq(keys_put(&own->keys, key, slice_of_text("v"), FAR_MS), 0);
+    cr_assert_eq(store_end(own->store, NULL), 0);
+    cr_assert_eq(store_commit(own->store), 0);
+    write_checkpoint(own);
+    store_begin(own->store, START_MS);
+    if (deletes)
+        cr_assert_eq(store_delete(own->store, table, table == STORE_KEYS ? key : index,
+                                  table == STORE_KEYS ? STORE_CHANGE_DELETE : STORE_QUIET),
+                     0);
+    else
+        cr_assert_eq(store_put(own->store, table, key, (struct slice){0},
+                               slice_of(forever, sizeof forever), STORE_CHANGE_PUT),
+                     0);
+    cr_assert_eq(store_end(own->store, NULL), 0);
+    cr_assert_eq(store_commit(own->store), 0);
+    take_copy(own);
+    inspect_copy(own);
+    cr_assert(says(own, said), "%s: %s", engine, own->report->damages[0].message);
+    fixture_free(own);
+}
+
+Test(inspect, finds_keys_and_expiries_that_the_log_left_without_each_other)
+{
+    static const char *const engines[] = {"memory", "lmdb", "rocksdb"};
+    for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++) {
+        check_half_written(engines[i], STORE_KEYS, true, "no key expires then");
+        check_half_written(engines[i], STORE_KEYS, false, "no key expires then");
+        check_half_written(engines[i], STORE_EXPIRY, true, "the index of expiries lacks it");
+    }
+}
+
 /* LMDB's own key begins with a zero, and that of the index with a time. */
 static void rename_key(const char *path)
 {

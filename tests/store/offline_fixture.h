@@ -297,7 +297,7 @@ static inline int inspect(struct fixture *f, const char *path)
 {
     store_report_free(&f->report);
     f->error.message[0] = '\0';
-    return store_inspect(path, NULL, NULL, &f->report, &f->error);
+    return store_inspect(path, NULL, NULL, NULL, &f->report, &f->error);
 }
 
 static inline void inspect_copy(struct fixture *f)
