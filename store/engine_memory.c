@@ -284,7 +284,10 @@ static int memory_delete(struct engine *engine, unsigned table, struct slice key
     struct finger *finger = point(memory, table, key_of(key));
     if (!finger->found)
         return STORE_NOT_FOUND;
-    return tree_delete(&memory->trees[table], &memory->space, &finger->path);
+    int result = tree_delete(&memory->trees[table], &memory->space, &finger->path);
+    if (result == STORE_OK)
+        finger->found = false;
+    return result;
 }
 
 static int memory_count(struct engine *engine, unsigned table, struct slice start, struct slice end,

@@ -269,11 +269,19 @@ void page_set_child(struct page *page, unsigned index, struct page_child child)
     memcpy((uint8_t *)read_cell(page, index).payload, &child, sizeof(child));
 }
 
+void page_move_child(struct page *page, unsigned index, struct page *child)
+{
+    memcpy((uint8_t *)read_cell(page, index).payload + offsetof(struct page_child, page), &child,
+           sizeof(child));
+}
+
 void page_add_to_child(struct page *page, unsigned index, uint64_t more)
 {
-    struct page_child child = page_child(page, index);
-    child.count += more;
-    page_set_child(page, index, child);
+    uint8_t *at = (uint8_t *)read_cell(page, index).payload + offsetof(struct page_child, count);
+    uint64_t count;
+    memcpy(&count, at, sizeof(count));
+    count += more;
+    memcpy(at, &count, sizeof(count));
 }
 
 uint64_t page_count_before(const struct page *page, unsigned index)
@@ -435,11 +443,24 @@ static void copy_cell(struct page *page, unsigned index, const struct page *sour
     heads_of(page)[index] = heads_of(source)[from];
 }
 
-/* Without garbage the cells move as one. */
+/* Bytes of garbage behind the cells that are in use: where a page loses its first entries. */
+static size_t garbage_behind(const struct page *page)
+{
+    const uint16_t *offsets = offsets_of(page);
+    unsigned last = 0;
+    if (page->garbage == 0 || page->count == 0)
+        return 0;
+    for (unsigned i = 1; i < page->count; i++)
+        last = offsets[i] > offsets[last] ? i : last;
+    struct cell cell = read_cell(page, last);
+    return page->capacity - offsets[last] - whole_size(&cell);
+}
+
+/* With all garbage behind them the cells move as one. */
 static void copy_cells(struct page *page, const struct page *source)
 {
-    size_t size = (size_t)source->capacity - source->cells;
-    unsigned shift = (unsigned)page->capacity - source->capacity;
+    size_t size = (size_t)source->capacity - source->cells - source->garbage;
+    unsigned shift = (unsigned)page->capacity - source->capacity + source->garbage;
     page->cells = (uint16_t)(page->capacity - size);
     memcpy((uint8_t *)page + page->cells, (const uint8_t *)source + source->cells, size);
     memcpy(heads_of(page), heads_of(source), source->count * sizeof(uint32_t));
@@ -454,7 +475,7 @@ void page_copy(struct page *page, size_t capacity, const struct page *source)
     init_page(page, capacity, source->inner, source->count);
     page->prefix_size = source->prefix_size;
     copy(page->bytes, source->bytes, source->prefix_size);
-    if (source->garbage == 0) {
+    if (source->garbage == garbage_behind(source)) {
         copy_cells(page, source);
         return;
     }

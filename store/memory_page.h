@@ -88,6 +88,7 @@ struct blob *page_blob(const struct page *page, unsigned index);
 
 struct page_child page_child(const struct page *page, unsigned index);
 void page_set_child(struct page *page, unsigned index, struct page_child child);
+void page_move_child(struct page *page, unsigned index, struct page *child);
 void page_add_to_child(struct page *page, unsigned index, uint64_t more);
 
 /* Sum of the counts of the children before `index`. */

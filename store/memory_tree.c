@@ -481,6 +481,38 @@ static size_t append_capacity(const struct edit *edit, const struct page *leaf, 
     return page_capacity(used + room < PAGE_MAX_SIZE ? used + room : PAGE_MAX_SIZE, false);
 }
 
+/* Puts the page in the place of the leaf, which is not frozen: so what is above is not either. */
+static void swap_leaf(struct edit *edit, struct page *page)
+{
+    struct tree_step *step = &edit->path->step[edit->depth];
+    step->page = page;
+    edit->tree->moves++;
+    if (edit->depth == 0)
+        edit->tree->root = page;
+    else
+        page_move_child(step[-1].page, step[-1].index, page);
+}
+
+static int replace_by_copy(struct edit *edit, struct page *page)
+{
+    struct tree_step *step = &edit->path->step[edit->depth];
+    bool frozen = is_frozen(edit, step->page);
+    retire_later(edit, &step->page->block);
+    if (!frozen) {
+        int result = space_reserve(edit->space, edit->retired_count);
+        if (result != STORE_OK)
+            return result;
+        swap_leaf(edit, page);
+        commit(edit);
+        return STORE_OK;
+    }
+    edit->first = edit->depth > 0 ? step[-1].index : 0;
+    edit->span = 1;
+    edit->row->count = 1;
+    edit->row->child[0] = (struct page_child){page, page->count};
+    return replace(edit);
+}
+
 /* The leaf gets no further than a larger copy of itself: by far the commonest replacement. */
 static int copy_leaf(struct edit *edit, const struct page_entry *entry, bool found, size_t used)
 {
@@ -498,12 +530,7 @@ static int copy_leaf(struct edit *edit, const struct page_entry *entry, bool fou
         page_replace(page, step->index, entry);
     else
         page_insert(page, step->index, entry);
-    retire_later(edit, &step->page->block);
-    edit->first = edit->depth > 0 ? step[-1].index : 0;
-    edit->span = 1;
-    edit->row->count = 1;
-    edit->row->child[0] = (struct page_child){page, page->count};
-    return replace(edit);
+    return replace_by_copy(edit, page);
 }
 
 static int draft_leaf(struct edit *edit, const struct page_entry *entry, bool found)
@@ -659,46 +686,56 @@ int tree_put(struct tree *tree, struct space *space, struct tree_path *path, boo
     return finish(&edit, put_entry(&edit, &entry, found));
 }
 
+/*
+ * A leaf that has become sparse goes into a smaller block, if memory allows: for want of memory one
+ * that has lost anything, so that a delete gives back what it can.
+ */
+static void fit_leaf(struct edit *edit)
+{
+    struct page *page = edit->path->step[edit->depth].page;
+    size_t capacity = page_capacity(page_used(page), false);
+    if (capacity >= page->capacity)
+        return;
+    struct page *smaller = make_block(edit, capacity);
+    if (smaller == NULL)
+        return;
+    page_copy(smaller, capacity, page);
+    swap_leaf(edit, smaller);
+    space_free(edit->space, &page->block);
+}
+
 static int delete_in_place(struct edit *edit)
 {
     const struct tree_step *step = &edit->path->step[edit->depth];
+    bool gives = is_wasteful(step->page) || space_is_tight(edit->space);
     int result = space_reserve(edit->space, edit->retired_count);
     if (result != STORE_OK)
         return result;
     page_remove(step->page, step->index);
     edit->tree->moves++;
+    if (gives)
+        fit_leaf(edit);
     commit(edit);
     return STORE_OK;
 }
 
-/* Whether the content of the draft would do with less than the page has. */
-static bool is_smaller(const struct page_draft *draft, const struct page *page)
-{
-    size_t used = page_draft_size(draft, 0, draft->count);
-    return page_capacity(used, draft->inner) < page->capacity;
-}
-
 /*
  * Whether it is worth looking for a neighbour to merge with. Not at each delete: to find out that
- * both together are too much takes ten times as long as the delete.
+ * both together are too much may take ten times as long as the delete.
  */
 static bool is_time_to_merge(const struct page *page)
 {
     enum { INTERVAL = 16 };
-    return page_used(page) < PAGE_SMALL_SIZE && page->count % INTERVAL == 0;
+    return page_used(page) < PAGE_SMALL_SIZE &&
+           (page->count % INTERVAL == 0 || is_wasteful(page));
 }
 
-/*
- * A leaf that has become small or sparse is built anew, if memory allows: for want of memory one
- * that has lost anything, so that a delete gives back what it can.
- */
 static int delete_entry(struct edit *edit)
 {
     const struct tree_step *step = &edit->path->step[--edit->depth];
     struct page *page = step->page;
     bool in_place = !is_frozen(edit, page) && page->count > 1;
-    bool tight = space_is_tight(edit->space);
-    if (in_place && !tight && !is_time_to_merge(page) && !is_wasteful(page))
+    if (in_place && !is_time_to_merge(page))
         return delete_in_place(edit);
     struct edit_state state = state_of(edit);
     struct page_draft draft;
@@ -706,8 +743,7 @@ static int delete_entry(struct edit *edit)
     page_draft_add_run(&draft, page, 0, step->index);
     page_draft_add_run(&draft, page, step->index + 1, page->count);
     int result = STORE_NO_MEMORY;
-    bool gives = is_wasteful(page) || (tight && is_smaller(&draft, page));
-    if (merge(edit, &draft) || !in_place || gives)
+    if (merge(edit, &draft) || !in_place)
         result = replace_leaf(edit, &draft);
     if (result == STORE_OK || !in_place)
         return result;
@@ -720,9 +756,7 @@ int tree_delete(struct tree *tree, struct space *space, struct tree_path *path)
     struct edit edit;
     begin(&edit, tree, space, path, UINT64_MAX);
     retire_value(&edit, tree_leaf(path));
-    int result = delete_entry(&edit);
-    path->depth = 0;
-    return finish(&edit, result);
+    return finish(&edit, delete_entry(&edit));
 }
 
 static void free_values(const struct page *page, struct space *space)
