@@ -317,6 +317,34 @@ size_t page_entry_size(size_t prefix_size, const struct page_entry *entry)
     return ENTRY_SIZE + cell_size(entry->key.size - prefix_size, entry->value_size);
 }
 
+/* Bytes that the page's prefix has in common with others. */
+static size_t common_prefix(const struct page *page, struct slice bytes)
+{
+    size_t common = 0;
+    while (common < page->prefix_size && common < bytes.size &&
+           bytes.data[common] == page->bytes[common])
+        common++;
+    return common;
+}
+
+/* At most what the content takes where the prefix has that size. */
+static size_t used_with_prefix(const struct page *page, size_t prefix_size)
+{
+    return page_used(page) + page->count * (page->prefix_size - prefix_size);
+}
+
+size_t page_used_covering(const struct page *page, const struct page_entry *entry)
+{
+    size_t common = common_prefix(page, entry->key);
+    return used_with_prefix(page, common) + page_entry_size(common, entry);
+}
+
+size_t page_used_together(const struct page *page, const struct page *other)
+{
+    size_t common = common_prefix(page, slice_of(other->bytes, other->prefix_size));
+    return used_with_prefix(page, common) + used_with_prefix(other, common);
+}
+
 size_t page_insert_size(const struct page *page, const struct page_entry *entry)
 {
     return page_entry_size(page->prefix_size, entry);
@@ -602,11 +630,19 @@ static size_t common_size(const struct page_draft *draft, unsigned first, unsign
     return common;
 }
 
-/* Keys are sorted, so the first and the last decide. An inner page's first key does not count. */
+/*
+ * Keys are sorted, so the first and the last decide. An inner page's first key does not count.
+ * Where there is one key only, its last bytes are its head: as small, and ready for the next ones.
+ */
 static size_t draft_prefix(const struct page_draft *draft, unsigned from, unsigned to)
 {
     from += draft->inner;
-    return from < to ? common_size(draft, from, to - 1) : 0;
+    if (from >= to)
+        return 0;
+    if (from + 1 < to)
+        return common_size(draft, from, to - 1);
+    size_t size = draft_item(draft, from).key_size;
+    return size > HEAD_SIZE ? size - HEAD_SIZE : 0;
 }
 
 /* What the key of entry `n` takes in a page that begins with entry `from`. */
@@ -622,12 +658,63 @@ static size_t item_size(const struct page_draft *draft, unsigned n, bool first, 
     return ENTRY_SIZE + cell_size(suffix_size(draft, &item, first, prefix_size), item.value_size);
 }
 
+/* The entries of a run that are among those of a page: from <= n < to of the draft. */
+struct part {
+    const struct page_run *run;
+    unsigned n; /* of the draft: the first of them */
+    unsigned from;
+    unsigned to;
+};
+
+/* The part of the run whose first entry is the draft's entry `n`; empty where from == to. */
+static struct part part_of(const struct page_run *run, unsigned n, unsigned from, unsigned to)
+{
+    unsigned end = n + run->to - run->from;
+    unsigned first = from > n ? from : n;
+    unsigned last = to < end ? to : end;
+    if (first >= last)
+        return (struct part){.run = run};
+    return (struct part){run, first, run->from + first - n, run->from + last - n};
+}
+
+/* How many entries at the beginning of the part are not simply what is in a page's cells. */
+static unsigned special_count(const struct page_draft *draft, const struct part *part,
+                              unsigned from)
+{
+    if (part->run->page == NULL)
+        return part->to - part->from;
+    bool replaced = part->run->first_key.data != NULL && part->from == part->run->from;
+    return replaced || (draft->inner && part->n == from) ? part->from < part->to : 0;
+}
+
+static size_t part_size(const struct page_draft *draft, const struct part *part, unsigned from,
+                        size_t prefix_size)
+{
+    const struct page *page = part->run->page;
+    unsigned special = special_count(draft, part, from);
+    size_t size = 0;
+    for (unsigned i = 0; i < special; i++)
+        size += item_size(draft, part->n + i, part->n + i == from, prefix_size);
+    for (unsigned i = part->from + special; i < part->to; i++) {
+        struct cell cell = read_cell(page, i);
+        size += ENTRY_SIZE + (prefix_size == page->prefix_size
+                                  ? whole_size(&cell)
+                                  : cell_size(page->prefix_size + cell.suffix_size - prefix_size,
+                                              cell.value_size));
+    }
+    return size;
+}
+
 size_t page_draft_size(const struct page_draft *draft, unsigned from, unsigned to)
 {
     size_t prefix_size = draft_prefix(draft, from, to);
     size_t size = arrays_offset(prefix_size);
-    for (unsigned n = from; n < to; n++)
-        size += item_size(draft, n, n == from, prefix_size);
+    unsigned n = 0;
+    for (const struct page_run *run = draft->run; run < draft->run + draft->runs; run++) {
+        struct part part = part_of(run, n, from, to);
+        size += part_size(draft, &part, from, prefix_size);
+        n += run->to - run->from;
+    }
     return size;
 }
 
@@ -687,18 +774,36 @@ unsigned page_draft_cut(const struct page_draft *draft, unsigned cuts[PAGE_MAX_C
     return cut_around(draft, cuts);
 }
 
-/* Cells go over as they are where only the page changes. */
 static void build_entry(struct page *page, unsigned index, const struct item *item, bool first)
 {
     uint8_t buffer[ENGINE_MAX_KEY];
     if (page->inner && first) {
         write_cell(page, index, slice_of(page->bytes, 0), item->value_size, item->payload);
-    } else if (item->page != NULL && item->page->prefix_size == page->prefix_size) {
-        copy_cell(page, index, item->page, item->index);
     } else {
         struct slice suffix = suffix_of(page, item_key(item, buffer));
         write_cell(page, index, suffix, item->value_size, item->payload);
     }
+}
+
+/* Cells go over as they are where only the page changes. Returns how many entries are below. */
+static uint64_t build_part(const struct page_draft *draft, const struct part *part, unsigned from,
+                           struct page *page)
+{
+    const struct page *source = part->run->page;
+    bool same = source != NULL && source->prefix_size == page->prefix_size;
+    unsigned special = special_count(draft, part, from);
+    uint64_t below = 0;
+    for (unsigned i = 0; i < part->to - part->from; i++) {
+        unsigned index = part->n - from + i;
+        if (same && i >= special) {
+            copy_cell(page, index, source, part->from + i);
+        } else {
+            struct item item = draft_item(draft, part->n + i);
+            build_entry(page, index, &item, index == 0);
+        }
+        below += page->inner ? page_child(page, index).count : 1;
+    }
+    return below;
 }
 
 uint64_t page_draft_build(const struct page_draft *draft, unsigned from, unsigned to,
@@ -712,10 +817,11 @@ uint64_t page_draft_build(const struct page_draft *draft, unsigned from, unsigne
         copy(page->bytes, item_key(&last, buffer).data, page->prefix_size);
     }
     uint64_t below = 0;
-    for (unsigned n = from; n < to; n++) {
-        struct item item = draft_item(draft, n);
-        build_entry(page, n - from, &item, n == from);
-        below += draft->inner ? read_child(item.payload).count : 1;
+    unsigned n = 0;
+    for (const struct page_run *run = draft->run; run < draft->run + draft->runs; run++) {
+        struct part part = part_of(run, n, from, to);
+        below += build_part(draft, &part, from, page);
+        n += run->to - run->from;
     }
     return below;
 }

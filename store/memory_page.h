@@ -104,6 +104,12 @@ size_t page_free(const struct page *page);
  */
 bool page_covers(const struct page *page, struct slice key);
 
+/* What the content takes at most with the entry added, and the prefix as short as that needs. */
+size_t page_used_covering(const struct page *page, const struct page_entry *entry);
+
+/* What the content of both takes at most, in one page. */
+size_t page_used_together(const struct page *page, const struct page *other);
+
 /* What the entry takes. page_insert needs as much free space. */
 size_t page_insert_size(const struct page *page, const struct page_entry *entry);
 void page_insert(struct page *page, unsigned index, const struct page_entry *entry);

@@ -273,7 +273,7 @@ static bool try_merge(struct edit *edit, struct page_draft *draft, const struct 
     if (index >= above->page->count)
         return false;
     struct page *neighbour = page_child(above->page, index).page;
-    if (page_used(neighbour) + page_used(page) > PAGE_MERGED_SIZE)
+    if (page_used_together(neighbour, page) > PAGE_MERGED_SIZE)
         return false;
     struct page_draft merged = *draft;
     size_t key_size = page_key(above->page, right ? index : above->index, edit->between);
@@ -546,8 +546,9 @@ static int draft_leaf(struct edit *edit, const struct page_entry *entry, bool fo
 }
 
 /*
- * The entry comes behind all that a full leaf has: the leaf stays as it is, and a new one begins.
- * Others are likely to follow in ascending order.
+ * The entry comes behind all that a leaf has which is full, or would be with a prefix that the
+ * entry has too: the leaf stays as it is, and a new one begins. Others are likely to follow in
+ * ascending order.
  */
 static int begin_leaf(struct edit *edit, const struct page_entry *entry)
 {
@@ -627,7 +628,7 @@ static int add_entry(struct edit *edit, const struct page_entry *entry)
         return put_in_place(edit, entry, false);
     if (used <= PAGE_MAX_SIZE)
         return copy_leaf(edit, entry, false, used);
-    if (used != SIZE_MAX && step->index == page->count)
+    if (step->index == page->count && page_used_covering(page, entry) > PAGE_MAX_SIZE)
         return begin_leaf(edit, entry);
     return draft_leaf(edit, entry, false);
 }
@@ -726,8 +727,7 @@ static int delete_in_place(struct edit *edit)
 static bool is_time_to_merge(const struct page *page)
 {
     enum { INTERVAL = 16 };
-    return page_used(page) < PAGE_SMALL_SIZE &&
-           (page->count % INTERVAL == 0 || is_wasteful(page));
+    return page_used(page) < PAGE_SMALL_SIZE && (page->count % INTERVAL == 0 || is_wasteful(page));
 }
 
 static int delete_entry(struct edit *edit)

@@ -69,8 +69,8 @@ uint64_t tree_rank(const struct tree *tree, struct slice key);
 
 /*
  * `path` and `found` are what tree_find says of the key. Afterwards the path is still good, and at
- * the key or where it was, unless its depth is 0. STORE_NO_MEMORY: the tree is as before. tree_delete, of what
- * was found, needs no memory unless a snapshot shares what it changes.
+ * the key or where it was, unless its depth is 0. STORE_NO_MEMORY: the tree is as before.
+ * tree_delete, of what was found, needs no memory unless a snapshot shares what it changes.
  */
 int tree_put(struct tree *tree, struct space *space, struct tree_path *path, bool found,
              struct slice key, struct slice value);
