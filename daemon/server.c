@@ -12,6 +12,7 @@
 #include "daemon/broadcast.h"
 #include "daemon/connections.h"
 #include "daemon/eviction.h"
+#include "daemon/payloads.h"
 #include "daemon/service.h"
 #include "daemon/sockets.h"
 
@@ -69,7 +70,8 @@ struct server {
     struct arrival *held;     /* one of them that waits for the next turn, or NULL */
     size_t held_at;           /* its exchange */
     struct buffer replies;
-    size_t outbox_sent; /* messages of the outbox that have left */
+    struct payloads payloads; /* of what is sent to peers */
+    size_t outbox_sent;       /* messages of the outbox that have left */
 
     char listening[SOCKETS_MAX_ENDPOINTS_TEXT];
     char publishing[SOCKETS_MAX_ENDPOINTS_TEXT];
@@ -163,6 +165,7 @@ struct server *server_new(const struct config *config, struct store *store,
     if (rc == 0)
         eviction_begin(&server->service, server->start_ms);
     server->service.durability = config_durability_name(config->durability);
+    payloads_init(&server->payloads);
     server->exchanges = calloc(TURN_MAX_REQUESTS, sizeof *server->exchanges);
     server->arrivals = calloc(SERVER_WINDOW, sizeof *server->arrivals);
     if (rc != 0 || server->exchanges == NULL || server->arrivals == NULL)
@@ -197,6 +200,7 @@ void server_free(struct server **pointer)
     if (server->zmq != NULL)
         zmq_ctx_term(server->zmq);
     broadcast_free(&server->broadcast);
+    payloads_end(&server->payloads);
     buffer_free(&server->replies);
     free(server->exchanges);
     free(server->arrivals);
@@ -437,11 +441,10 @@ static int commit(struct server *server, uint64_t time_ms)
 static int send_to(struct server *server, zmq_msg_t *peer, bool empty_frame, struct slice bytes)
 {
     zmq_msg_t payload;
-    if (bytes.size == 0 || zmq_msg_init_size(&payload, bytes.size) != 0) {
+    if (bytes.size == 0 || payloads_fill(&server->payloads, &payload, bytes) != 0) {
         zmq_msg_close(peer);
         return ENOMEM;
     }
-    memcpy(zmq_msg_data(&payload), bytes.data, bytes.size);
     if (zmq_msg_send(peer, server->requests, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
         int reason = errno;
         zmq_msg_close(peer);
