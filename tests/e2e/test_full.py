@@ -119,7 +119,9 @@ class Memory(Full, unittest.TestCase):
             eventually(lambda: put(client, "again"), "room")
 
 
-class Disk(Full, unittest.TestCase):
+class SmallDisk:
+    """A disk of its own, `directory`, that can be filled and can grow."""
+
     def setUp(self):
         self.directory = tempfile.mkdtemp(prefix="cubby-")
         self.filler = os.path.join(self.directory, "filler")
@@ -134,6 +136,19 @@ class Disk(Full, unittest.TestCase):
     def grow(self, size):
         subprocess.run(["mount", "-o", f"remount,size={size}", self.directory], check=True)
 
+    def fill_up(self):
+        """How many bytes that took."""
+        with open(self.filler, "ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                while file.write(bytes(MIB)):
+                    pass
+            except OSError:
+                pass
+            return file.tell() - before
+
+
+class Disk(SmallDisk, Full, unittest.TestCase):
     def test_at_the_end_of_the_disk_writes_are_refused_and_space_brings_them_back(self):
         with Daemon(data=self.directory + "/data") as daemon:
             with Client(daemon) as client:
@@ -216,17 +231,6 @@ class Disk(Full, unittest.TestCase):
                 for number in range(1, count):
                     self.assertEqual(client.call("get", f"f{number}")[0], values[number])
             daemon.stop()
-
-    def fill_up(self):
-        """How many bytes that took."""
-        with open(self.filler, "ab", buffering=0) as file:
-            before = file.tell()
-            try:
-                while file.write(bytes(MIB)):
-                    pass
-            except OSError:
-                pass
-            return file.tell() - before
 
 
 if __name__ == "__main__":
