@@ -11,6 +11,7 @@
 
 #include "daemon/broadcast.h"
 #include "daemon/connections.h"
+#include "daemon/deferred.h"
 #include "daemon/eviction.h"
 #include "daemon/payloads.h"
 #include "daemon/service.h"
@@ -27,6 +28,10 @@ struct exchange {
     size_t first; /* so many messages of the outbox leave before it */
     uint64_t seq; /* newest as of the reply; the changes up to it leave right behind */
     uint64_t tag; /* for service_undelivered */
+
+    bool is_long;     /* it might have taken long, so the next two are known */
+    uint64_t took_us; /* to carry out */
+    size_t wrote;     /* bytes of log */
 };
 
 /* A request that was read and is not yet carried out. */
@@ -46,10 +51,12 @@ struct server {
     void *publish;
     struct broadcast *broadcast;
     struct connections *connections;
+    struct deferred *deferred;
     struct service service;
     struct counters counters;
 
-    uint64_t start_us;     /* monotonic */
+    uint64_t turn_us;      /* when this turn began, monotonic */
+    uint64_t start_us;     /* likewise the daemon */
     uint64_t start_ms;     /* wall clock at the same moment, or the store's time if later */
     uint64_t heartbeat_us; /* when the next one is due, monotonic */
     uint64_t sync_us;      /* likewise the next fsync of `interval` */
@@ -69,6 +76,9 @@ struct server {
     struct arrival *arrivals; /* SERVER_WINDOW of them */
     struct arrival *held;     /* one of them that waits for the next turn, or NULL */
     size_t held_at;           /* its exchange */
+    bool gave_way;            /* the turn carries out a deferred request that is heavy */
+    size_t of_long;           /* exchanges that are long */
+    bool stopping;
     struct buffer replies;
     struct payloads payloads; /* of what is sent to peers */
     size_t outbox_sent;       /* messages of the outbox that have left */
@@ -168,7 +178,9 @@ struct server *server_new(const struct config *config, struct store *store,
     payloads_init(&server->payloads);
     server->exchanges = calloc(TURN_MAX_REQUESTS, sizeof *server->exchanges);
     server->arrivals = calloc(SERVER_WINDOW, sizeof *server->arrivals);
-    if (rc != 0 || server->exchanges == NULL || server->arrivals == NULL)
+    server->deferred = deferred_new();
+    if (rc != 0 || server->exchanges == NULL || server->arrivals == NULL ||
+        server->deferred == NULL)
         snprintf(error, SERVER_MAX_ERROR, "%s", store_error.message);
     else if (open_sockets(server, error) == 0) {
         server->broadcast =
@@ -193,6 +205,7 @@ void server_free(struct server **pointer)
         return;
     service_free(&server->service);
     connections_free(&server->connections);
+    deferred_free(&server->deferred);
     if (server->requests != NULL)
         zmq_close(server->requests);
     if (server->publish != NULL)
@@ -211,19 +224,19 @@ void server_free(struct server **pointer)
 /* Drain: take what is waiting and carry it out. */
 
 /* One message, read to its end; -1 where none is waiting. */
-static int receive(struct server *server, zmq_msg_t *peer, zmq_msg_t *payload, bool *empty_frame,
-                   bool *well_framed)
+static int receive(struct server *server, struct deferred_message *message)
 {
-    if (zmq_msg_recv(peer, server->requests, ZMQ_DONTWAIT) < 0)
+    zmq_msg_t *payload = message->payload;
+    if (zmq_msg_recv(message->peer, server->requests, ZMQ_DONTWAIT) < 0)
         return -1;
     (void)zmq_msg_recv(payload, server->requests, ZMQ_DONTWAIT);
-    *empty_frame = false;
-    *well_framed = !zmq_msg_more(payload);
-    if (*well_framed)
+    message->empty_frame = false;
+    message->well_framed = !zmq_msg_more(payload);
+    if (message->well_framed)
         return 0;
-    *empty_frame = zmq_msg_size(payload) == 0;
+    message->empty_frame = zmq_msg_size(payload) == 0;
     (void)zmq_msg_recv(payload, server->requests, ZMQ_DONTWAIT);
-    *well_framed = *empty_frame && !zmq_msg_more(payload);
+    message->well_framed = message->empty_frame && !zmq_msg_more(payload);
     while (zmq_msg_more(payload))
         (void)zmq_msg_recv(payload, server->requests, ZMQ_DONTWAIT);
     return 0;
@@ -233,45 +246,84 @@ static void refuse_frames(struct server *server, struct arrival *arrival)
 {
     arrival->executable = false;
     arrival->request.answer = WIRE_ANSWER_NIL;
-    server->counters.requests++;
     service_refuse(&server->service, &arrival->request, WIRE_BAD_REQUEST,
                    "a request is one frame, or an empty one and one", &server->replies);
 }
 
-/* Takes one message, if any is waiting, and answers it at once where it is no good request. */
-static bool take_request(struct server *server, struct exchange *exchange, struct arrival *arrival)
+/* Reads the request of a message, and answers it at once where it is no good one. */
+static void read_request(struct server *server, struct exchange *exchange, struct arrival *arrival,
+                         const struct deferred_message *message)
 {
-    bool well_framed;
     zmq_msg_t *payload = &arrival->payload;
-    zmq_msg_init(&exchange->peer);
-    zmq_msg_init(payload);
-    if (receive(server, &exchange->peer, payload, &exchange->empty_frame, &well_framed) != 0)
-        return false;
     exchange->offset = server->replies.size;
-    if (well_framed)
+    if (message->well_framed)
         arrival->executable =
             service_read(&server->service, slice_of(zmq_msg_data(payload), zmq_msg_size(payload)),
                          &server->replies, &arrival->request);
     else
         refuse_frames(server, arrival);
+    exchange->empty_frame = message->empty_frame;
     exchange->answer = arrival->request.answer;
     exchange->msgid = arrival->request.msgid;
     exchange->tag = 0;
     exchange->first = 0;
+    exchange->is_long = false;
     exchange->size = server->replies.size - exchange->offset;
-    return true;
+}
+
+enum taken { NOTHING, A_REQUEST, A_DEFERRED_ONE };
+
+/* The message that the two are of. Its parts become empty ones. */
+static struct deferred_message begin_message(struct exchange *exchange, struct arrival *arrival)
+{
+    zmq_msg_init(&exchange->peer);
+    zmq_msg_init(&arrival->payload);
+    return (struct deferred_message){.peer = &exchange->peer, .payload = &arrival->payload};
+}
+
+/* Takes one message, if any is waiting; its bytes are added to `bytes`. */
+static enum taken take_request(struct server *server, struct exchange *exchange,
+                               struct arrival *arrival, size_t *bytes)
+{
+    struct deferred_message message = begin_message(exchange, arrival);
+    if (receive(server, &message) != 0)
+        return NOTHING;
+    *bytes += zmq_msg_size(&arrival->payload);
+    server->counters.requests++;
+    if (deferred_offer(server->deferred, &message, server->turn_us)) {
+        server->counters.deferred++;
+        return A_DEFERRED_ONE;
+    }
+    read_request(server, exchange, arrival, &message);
+    return A_REQUEST;
+}
+
+/* Of what may take long it is noted how long it took. */
+static struct service_answer execute(struct server *server, struct exchange *exchange,
+                                     const struct wire_request *request, uint64_t time_ms)
+{
+    const struct peer peer = {
+        slice_of(zmq_msg_data(&exchange->peer), zmq_msg_size(&exchange->peer)),
+        exchange->empty_frame};
+    exchange->is_long = deferred_may_take_long(request);
+    if (!exchange->is_long)
+        return service_execute(&server->service, request, &peer, time_ms, &server->replies);
+    size_t pending = store_pending(server->store);
+    uint64_t begin_us = monotonic_us();
+    struct service_answer answer =
+        service_execute(&server->service, request, &peer, time_ms, &server->replies);
+    exchange->took_us = monotonic_us() - begin_us;
+    exchange->wrote = store_pending(server->store) - pending;
+    server->of_long++;
+    return answer;
 }
 
 static void carry_out(struct server *server, struct exchange *exchange, struct arrival *arrival,
                       uint64_t time_ms)
 {
     if (arrival->executable) {
-        const struct peer peer = {
-            slice_of(zmq_msg_data(&exchange->peer), zmq_msg_size(&exchange->peer)),
-            exchange->empty_frame};
         exchange->offset = server->replies.size;
-        struct service_answer answer =
-            service_execute(&server->service, &arrival->request, &peer, time_ms, &server->replies);
+        struct service_answer answer = execute(server, exchange, &arrival->request, time_ms);
         exchange->size = server->replies.size - exchange->offset;
         exchange->tag = answer.tag;
         exchange->first = answer.first;
@@ -321,6 +373,7 @@ static void carry_out_held(struct server *server, uint64_t time_ms)
         first->msgid = held->msgid;
         first->tag = 0;
         first->first = 0;
+        first->is_long = false;
     }
     carry_out(server, first, server->held, time_ms);
     server->held = NULL;
@@ -351,14 +404,12 @@ static bool drain_window(struct server *server, uint64_t time_ms)
     struct exchange *exchanges = server->exchanges + server->count;
     size_t taken = 0;
     size_t bytes = 0;
-    bool more = true;
+    bool more = !deferred_is_full(server->deferred);
     while (more && taken < SERVER_WINDOW && bytes < SERVER_WINDOW_BYTES) {
-        struct arrival *arrival = &server->arrivals[taken];
-        more = take_request(server, &exchanges[taken], arrival) && !hold(server, taken);
-        if (more) {
-            bytes += zmq_msg_size(&arrival->payload);
-            taken++;
-        }
+        enum taken what = take_request(server, &exchanges[taken], &server->arrivals[taken], &bytes);
+        more = what == A_REQUEST ? !hold(server, taken)
+                                 : what == A_DEFERRED_ONE && !deferred_is_full(server->deferred);
+        taken += what == A_REQUEST && more;
     }
     prefetch(server, taken);
     for (size_t i = 0; i < taken; i++)
@@ -375,11 +426,50 @@ static bool has_room(const struct server *server)
            store_pending(server->store) < TURN_MAX_BYTES;
 }
 
-static void drain(struct server *server, uint64_t begin_us, uint64_t time_ms)
+static bool is_heavy(const struct exchange *exchange)
+{
+    return exchange->is_long &&
+           (exchange->took_us >= DEFERRED_HEAVY_US || exchange->wrote >= DEFERRED_LARGE);
+}
+
+/* Carries out one of the deferred requests; false where none is due. */
+static bool take_deferred(struct server *server, uint64_t time_ms)
+{
+    struct exchange *exchange = &server->exchanges[server->count];
+    struct arrival *arrival = &server->arrivals[0];
+    struct deferred_message message = begin_message(exchange, arrival);
+    if (!deferred_take(server->deferred, !server->gave_way, server->turn_us, &message))
+        return false;
+    read_request(server, exchange, arrival, &message);
+    if (hold(server, 0))
+        return false;
+    carry_out(server, exchange, arrival, time_ms);
+    server->count++;
+    server->gave_way = server->gave_way || is_heavy(exchange);
+    return true;
+}
+
+/*
+ * What was deferred and is due. A heavy one has the turn without those in libzmq, who then have the
+ * next one without such.
+ */
+static void drain_deferred(struct server *server, uint64_t time_ms)
+{
+    bool had_turn = server->gave_way;
+    while (server->held == NULL && has_room(server) && take_deferred(server, time_ms))
+        continue;
+    if (had_turn)
+        server->gave_way = false;
+}
+
+static void drain(struct server *server, uint64_t time_ms)
 {
     server->of_one = 0;
+    drain_deferred(server, time_ms);
+    if (server->gave_way || server->held != NULL || server->stopping)
+        return;
     while (has_room(server) && drain_window(server, time_ms) &&
-           monotonic_us() - begin_us < TURN_MAX_DRAIN_US)
+           monotonic_us() - server->turn_us < TURN_MAX_DRAIN_US)
         continue;
 }
 
@@ -402,14 +492,43 @@ static void fail_turn(struct server *server, enum wire_code code, const char *me
     }
 }
 
+/* Of a commit what much of it was written for is part of its work. */
+static void charge_commit(struct server *server, uint64_t took_us, size_t wrote)
+{
+    for (size_t i = 0; server->of_long > 0 && i < server->count; i++) {
+        struct exchange *exchange = &server->exchanges[i];
+        if (exchange->is_long && exchange->wrote >= DEFERRED_LARGE)
+            exchange->took_us += took_us * exchange->wrote / wrote;
+    }
+}
+
+/* Who asked for much gives way from now on. */
+static void charge_peers(struct server *server)
+{
+    if (server->of_long == 0)
+        return;
+    uint64_t now_us = monotonic_us();
+    for (size_t i = 0; i < server->count; i++) {
+        struct exchange *exchange = &server->exchanges[i];
+        if (exchange->is_long)
+            deferred_charge(server->deferred,
+                            slice_of(zmq_msg_data(&exchange->peer), zmq_msg_size(&exchange->peer)),
+                            exchange->took_us, now_us);
+    }
+    server->of_long = 0;
+}
+
 static int commit_store(struct server *server)
 {
     if (store_pending(server->store) == 0)
         return store_commit(server->store);
     server->unsynced = true;
+    size_t wrote = store_pending(server->store);
     uint64_t before_us = monotonic_us();
     int rc = store_commit(server->store);
-    histogram_add(&server->counters.commit_us, monotonic_us() - before_us);
+    uint64_t now_us = monotonic_us();
+    histogram_add(&server->counters.commit_us, now_us - before_us);
+    charge_commit(server, now_us - before_us, wrote);
     return rc;
 }
 
@@ -641,18 +760,22 @@ static int turn(struct server *server)
 {
     uint64_t begin_us = monotonic_us();
     uint64_t time_ms = now_ms(server, begin_us);
+    server->turn_us = begin_us;
     server->counters.uptime_ms = (begin_us - server->start_us) / 1000;
     server->counters.connections = connections_count(server->connections);
     server->counters.waiting = broadcast_waiting(server->broadcast);
     server->service.announce = broadcast_wants_queues(server->broadcast);
     carry_out_held(server, time_ms);
     service_begin_turn(&server->service, time_ms, TURN_MAX_EXPIRIES, TURN_MAX_JOB_EXPIRIES);
-    drain(server, begin_us, time_ms);
+    drain(server, time_ms);
     int rc = commit(server, time_ms);
+    charge_peers(server);
     size_t requests = server->count;
     if (requests > 0)
         server->request_us = monotonic_us();
     flush(server);
+    if (requests > 0)
+        deferred_end_turn(server->deferred, monotonic_us());
     notify_watches(server, time_ms);
     read_history(server, time_ms);
     watch_checkpoints(server, begin_us);
@@ -676,6 +799,9 @@ static long idle_ms(struct server *server)
     uint64_t watches_us = watches_wake_us(server, now_us);
     if (watches_us < wake_us)
         wake_us = watches_us;
+    uint64_t deferred_us = deferred_due_us(server->deferred);
+    if (deferred_us < wake_us)
+        wake_us = deferred_us;
     uint64_t wait_ms = wake_us > now_us ? (wake_us - now_us + 999) / 1000 : 0;
     uint64_t time_ms = now_ms(server, now_us);
     if (due_ms < time_ms + wait_ms)
@@ -715,7 +841,6 @@ static bool take_signals(struct server *server)
 
 int server_run(struct server *server)
 {
-    bool stopping = false;
     zmq_pollitem_t items[] = {
         {.socket = server->requests, .events = ZMQ_POLLIN},
         {.socket = server->publish, .events = ZMQ_POLLIN},
@@ -732,9 +857,11 @@ int server_run(struct server *server)
             broadcast_receive(server->broadcast);
         if (turn(server) != 0)
             return stop_after_failure(server);
-        if ((items[2].revents & ZMQ_POLLIN) != 0)
-            stopping = take_signals(server) || stopping;
-        if (stopping && server->held == NULL) {
+        if ((items[2].revents & ZMQ_POLLIN) != 0 && take_signals(server)) {
+            server->stopping = true;
+            deferred_stop(server->deferred);
+        }
+        if (server->stopping && server->held == NULL && deferred_count(server->deferred) == 0) {
             stop(server);
             return 0;
         }

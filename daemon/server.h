@@ -7,6 +7,8 @@
  *     flush     every reply and every change, in seq order
  *     notify    what is new to the watches; then history for those that are behind, as time allows
  *
+ * Heavy requests give way to others, see deferred.h.
+ *
  * Nothing leaves before the commit that covers it. A request that begins a turn (WIRE_FIRST) ends
  * the drain, and is the first of the next turn.
  */

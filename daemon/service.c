@@ -193,7 +193,6 @@ bool service_read(struct service *service, struct slice payload, struct buffer *
                   struct wire_request *request)
 {
     struct wire_error error;
-    service->counters->requests++;
     if (wire_decode_request(payload, request, &error) == WIRE_OK)
         return true;
     service->counters->errors++;
@@ -425,6 +424,7 @@ enum wire_code method_stats(struct call *call)
         {"connections", counters->connections},
         {"requests", counters->requests},
         {"errors", counters->errors},
+        {"deferred", counters->deferred},
         {"watches", watches_count(service->watches)},
         {"waiters", waiters_count(service->waiters)},
         {"memory", stats.memory},

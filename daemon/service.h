@@ -29,6 +29,7 @@ struct counters {
     uint64_t connections;       /* open to the request socket */
     uint64_t drops;             /* as of the protocol */
     uint64_t waiting;           /* bytes of the broadcast that wait for subscribers */
+    uint64_t deferred;          /* requests that waited since their peer's had taken long */
     uint64_t undelivered;       /* replies whose peer had left or took no more */
     struct histogram turn_us;   /* of turns with requests; its `max` is of all turns */
     struct histogram group;     /* requests of such a turn */

@@ -24,6 +24,7 @@ enum wire_method_flags {
     WIRE_BATCHABLE = 1 << 1,
     WIRE_FIRST = 1 << 2,
     WIRE_ANSWERED = 1 << 3,
+    WIRE_LONG = 1 << 4,
 };
 
 enum wire_option_number {

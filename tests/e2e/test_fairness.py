@@ -1,13 +1,18 @@
 """What many requests, or large ones, of one client mean to the others. By counts, not by the clock."""
 
+import itertools
 import os
 import signal
+import time
 import unittest
 
-from harness import Client, Daemon, check_reply
+from harness import DEADLINE_S, Client, Daemon, Raw, check_reply, deadline, eventually, pack, request, unpack
 
 TURN_MAX_OF_ONE = 256  # as in daemon/server.h
 WINDOW = 16
+DEFERRED_MAX_REQUESTS = 1024  # as in daemon/deferred.h
+KEYS = 50
+OPERATIONS = pack([["increment", [f"key{number % KEYS}"]] for number in range(10_000)])
 
 
 class Fairness(unittest.TestCase):
@@ -70,6 +75,147 @@ class Fairness(unittest.TestCase):
             self.assertLessEqual(stats[f"{name}_p50_us"], stats[f"{name}_p99_us"])
             self.assertLessEqual(stats[f"{name}_p99_us"], stats[f"{name}_max_us"])
         self.assertEqual((stats["group_p50"], stats["group_p99"], stats["group_max"]), (1, 1, 1))
+
+
+class HeavyRequests(unittest.TestCase):
+    """One client sends batches of 10,000 operations, and the others come before it."""
+
+    def setUp(self):
+        self.daemon = Daemon()
+        self.addCleanup(self.daemon.clean)
+        self.daemon.start()
+        self.hog = self.client(RCVHWM=0, SNDHWM=0)
+        self.other = self.client()
+        self.sent = 0  # batches
+
+    def client(self, **options):
+        client = Client(self.daemon, **options)
+        self.addCleanup(client.close)
+        return client
+
+    def send_batch(self, client=None):
+        """One more, each operation of which adds 1 to a key."""
+        self.sent += 1
+        (client or self.hog).send_payload(request(self.sent, "batch", Raw(OPERATIONS)))
+        return self.sent
+
+    def serve_others_until(self, condition):
+        """Calls of the other client until the condition is true, and how many."""
+        end, calls = deadline(), 0
+        while not condition():
+            self.assertLess(time.monotonic(), end)
+            self.other.call("put", "other", calls)
+            calls += 1
+        return calls
+
+    def has_reply(self, client):
+        return lambda: client.socket.poll(0)
+
+    def put_on_record(self, client=None):
+        self.send_batch(client)
+        check_reply((client or self.hog).receive_payload())
+
+    def hold(self, count):
+        """So many batches of a peer on record, until the daemon has read them."""
+        self.put_on_record()
+        before = self.other.call("stats")["requests"]
+        for _ in range(count):
+            self.send_batch()
+        calls = itertools.count(1)
+        self.serve_others_until(
+            lambda: self.other.call("stats")["requests"] - 2 * next(calls) >= before + count - 1)
+
+    def check_replies(self, client, msgids):
+        for msgid in msgids:
+            self.assertEqual(check_reply(client.receive_payload())[1], msgid)
+
+    def total(self):
+        return sum(self.other.call("get", f"key{number}")[0] for number in range(KEYS))
+
+    def test_others_are_served_many_times_between_two_heavy_requests(self):
+        self.put_on_record()
+        calls = []
+        for _ in range(9):
+            msgid = self.send_batch()
+            calls.append(self.serve_others_until(self.has_reply(self.hog)))
+            self.check_replies(self.hog, [msgid])
+        self.assertGreaterEqual(sorted(calls)[len(calls) // 2], 5, calls)  # two, if it gave no way
+
+    def test_two_heavy_clients_take_turns(self):
+        second = self.client()
+        for client in (self.hog, second):
+            self.put_on_record(client)
+        for _ in range(3):
+            self.send_batch(self.hog)
+        self.send_batch(second)
+        self.serve_others_until(self.has_reply(second))
+        versions = [check_reply(self.hog.receive_payload())[3]["seq"] for _ in range(3)]
+        own = check_reply(second.receive_payload())[3]["seq"]
+        self.assertLess(own, versions[-1])
+
+    def test_the_requests_of_a_client_keep_their_order(self):
+        self.put_on_record()
+        expected = []
+        for number in range(4):
+            expected.append(self.send_batch())
+            for kind in ("put", "get", "scan"):
+                msgid = 1000 * (number + 1) + len(expected)
+                self.hog.send_request(msgid, kind, *{"put": ("own", msgid), "get": ("own",)}.get(kind, ()))
+                expected.append(msgid)
+            self.hog.send(b"three", b"frames", b"here")
+            expected.append(None)
+        self.serve_others_until(self.has_reply(self.hog))
+        for msgid in expected:
+            reply = check_reply(self.hog.receive_payload())
+            self.assertEqual(reply[1], msgid)
+            if msgid is None:
+                self.assertEqual(reply[2][0], "bad_request")
+        self.assertEqual(self.total(), 10_000 * self.sent)
+
+    def test_a_heavy_request_does_not_wait_once_the_others_are_silent(self):
+        waited = []
+        for _ in range(5):
+            self.hold(1)
+            begin = time.monotonic()
+            self.check_replies(self.hog, [self.sent])
+            waited.append(time.monotonic() - begin)
+        self.assertLess(sorted(waited)[2], 0.45, waited)  # else the heartbeat has woken it
+
+    def test_a_client_alone_waits_for_nobody(self):
+        self.put_on_record()
+        before = self.hog.call("stats")
+        begin = time.monotonic()
+        for _ in range(10):
+            self.send_batch()
+        self.check_replies(self.hog, range(2, 12))
+        self.assertEqual(self.total(), 110_000)
+        took_us = (time.monotonic() - begin) * 1e6
+        turn_us = self.hog.call("stats")["turn_max_us"]
+        self.assertLess(took_us, 30 * max(turn_us, before["turn_max_us"]))
+
+    def test_what_waits_is_answered_at_a_stop(self):
+        self.hold(5)
+        self.daemon.process.send_signal(signal.SIGTERM)
+        replies = [unpack(self.hog.receive_payload()) for _ in range(5)]
+        self.assertEqual([(reply[1], reply[2]) for reply in replies],
+                         [(msgid, None) for msgid in range(2, 7)])
+        self.assertEqual(self.daemon.process.wait(DEADLINE_S), 0)
+
+    def test_what_a_client_has_sent_is_carried_out_though_it_has_left(self):
+        self.hold(3)
+        self.hog.close()
+        eventually(lambda: self.total() == 10_000 * self.sent, "all batches are carried out")
+        self.assertEqual(self.other.call("stats")["undelivered"] > 0, True)
+
+    def test_more_than_fit_are_carried_out_in_order(self):
+        count = 3 * DEFERRED_MAX_REQUESTS
+        self.put_on_record()
+        for msgid in range(count):
+            self.hog.send_request(msgid, "batch", [["increment", ["count"]]])
+        self.serve_others_until(self.has_reply(self.hog))
+        for msgid in range(count):
+            reply = check_reply(self.hog.receive_payload())
+            self.assertEqual((reply[1], reply[3]["results"][0][0]), (msgid, msgid + 1))
 
 
 if __name__ == "__main__":
