@@ -1,11 +1,12 @@
 """The change feed, watches, and fairness between clients. Tables of scripts/bench."""
 
 import json
+import shutil
 import statistics
 import subprocess
 import threading
 
-from servers import BUILD, VALUE_SIZE, Cubby
+from servers import BUILD, VALUE_SIZE, Cubby, Etcd, Redis
 
 SHAPE = (50, 16)
 SUBSCRIBERS = 10
@@ -51,26 +52,94 @@ def feed(table, directory, options):
     server.end()
 
 
-def watch(table, directory, options):
-    server = Cubby("cubbyd", f"{directory}/watch", "always")
-    server.load(options.keys)
-    alone = statistics.median(put(server, options, WATCHERS_SHAPE)["operations_per_second"]
-                              for _ in range(options.rounds))
+class Kind:
+    """What can be listened to: what listeners speak, and where. `figures`: of so many of them."""
+
+    def __init__(self, name, server, tongue, port):
+        self.name, self.server, self.tongue, self.port = name, server, tongue, port
+        self.figures = {}
+
+
+def kinds(directory, options):
+    """Two of ours, and of the others those that are installed."""
+    ours = Cubby("cubbyd", f"{directory}/watch", "always")
+    redis = Redis("Redis", f"{directory}/redis", True)
+    redis.command(b"CONFIG SET notify-keyspace-events KEA\r\n")
+    for server in (ours, redis):
+        server.load(options.keys)
+    found = [Kind("watches", ours, "watch", ours.port),
+             Kind("subscribers", ours, "feed", ours.publish_port),
+             Kind("Redis", redis, "redis", redis.port)]
+    if shutil.which("etcd"):
+        etcd = Etcd("etcd", f"{directory}/etcd")
+        found.append(Kind("etcd", etcd, "etcd", etcd.port))
+    for kind in found:
+        kind.server.pause()
+    return found
+
+
+def listen(kind, count, options):
+    """Figures of one round with so many listeners, and without them."""
+    alone = put(kind.server, options, WATCHERS_SHAPE)
+    before = kind.server.memory()
+    listeners = Listeners(kind.tongue, kind.port, count)
+    memory = kind.server.memory() - before
+    heard = put(kind.server, options, WATCHERS_SHAPE)
+    came = listeners.figures()
+    return {"alone": alone["operations_per_second"], "heard": heard["operations_per_second"],
+            "came": came["changes_per_second"], "memory": memory / count / 1024,
+            "missed": heard["operations"] * count - came["changes"],
+            **{f"lag_{name}": lag / 1000 for name, lag in came.get("lag_us", {}).items()}}
+
+
+def listen_rounds(kind, options):
+    kind.server.resume()
     for count in WATCHERS:
-        before = server.memory()
-        listeners = Listeners("watch", server.port, count)
-        memory = server.memory() - before
-        figures = put(server, options, WATCHERS_SHAPE)
-        came = listeners.figures()
-        missed = figures["operations"] * count - came["changes"]
-        table.row(f"SET, reply after fsync, 10 x 1, {count:,} watches of every key",
-                  figures["operations_per_second"], "without them", alone, "/s")
-        table.alone(f"lag of {count:,} watches: p50", came["lag_us"]["p50"] / 1000, "ms", 2)
-        table.alone(f"lag of {count:,} watches: p99", came["lag_us"]["p99"] / 1000, "ms", 2)
-        table.alone(f"changes that {count:,} watches missed", missed, "")
-        table.alone(f"resident memory for a watch and its connection, of {count:,}",
-                    memory / count / 1024, "KiB", 1)
-    server.end()
+        rounds = [listen(kind, count, options) for _ in range(options.rounds)]
+        kind.figures[count] = {name: statistics.median(figures[name] for figures in rounds)
+                               for name in rounds[0]}
+    kind.server.pause()
+
+
+def show(table, ours, others, count):
+    figures = ours.figures[count]
+    who = f"{count:,} {ours.name}"
+    table.row(f"SET, reply after fsync, 10 x 1, {who} of every key", figures["heard"],
+              "without them", figures["alone"], "/s")
+    for name, title, unit, digits in (("came", "changes that came to", "/s", 0),
+                                      ("lag_p50", "lag, p50, of", "ms", 2),
+                                      ("lag_p99", "lag, p99, of", "ms", 2),
+                                      ("memory", "memory for each of", "KiB", 1)):
+        for other in others:
+            if name in other.figures[count]:
+                table.row(f"{title} {who}", figures[name], other.name, other.figures[count][name],
+                          unit, digits=digits)
+        if not any(name in other.figures[count] for other in others):
+            table.alone(f"{title} {who}", figures[name], unit, digits)
+    table.alone(f"changes that {who} missed", figures["missed"], "")
+
+
+def watch(table, directory, options):
+    """
+    Up to a thousand listeners to every change, while ten clients write. Redis: PSUBSCRIBE to keyspace
+    notifications, which name the key and bring no value, so there is no lag. etcd: its JSON gateway,
+    which is what one gets without its libraries, and costs more than they do.
+    """
+    found = kinds(directory, options)
+    for kind in found:
+        listen_rounds(kind, options)
+    ours, others = found[:2], found[2:]
+    for kind in ours:
+        for count in WATCHERS:
+            show(table, kind, others, count)
+    for other in others:
+        for count in WATCHERS:
+            table.row(f"{other.name}: SET, reply after fsync, 10 x 1, {count:,} listeners",
+                      other.figures[count]["heard"], "without them", other.figures[count]["alone"], "/s")
+    if len(others) == 1:
+        table.note("etcd was not measured: it is not installed (Debian: etcd-server)")
+    for server in {kind.server for kind in found}:
+        server.end()
 
 
 def fairness(table, directory, options):

@@ -237,6 +237,36 @@ class Redis(Server):
                 "latency_us": {q: float(row[f"{q}_latency_ms"]) * 1000 for q in ("p50", "p99")}}
 
 
+class Etcd(Server):
+    """Through its JSON gateway, which is HTTP: what it costs is more than that of its gRPC."""
+
+    protocol = "etcd"
+
+    def __init__(self, name, directory):
+        self.port = free_port()
+        client, peer = (f"http://127.0.0.1:{port}" for port in (self.port, free_port()))
+        super().__init__(name, "etcd", "--data-dir", directory, "--listen-client-urls", client,
+                         "--advertise-client-urls", client, "--listen-peer-urls", peer,
+                         "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
+                         "--log-level", "error")
+
+    def wait_for_reply(self):
+        """Until it answers a read, which needs a leader: itself."""
+        body = b'{"key":"AA=="}'
+        request = b"POST /v3/kv/range HTTP/1.1\r\nHost: etcd\r\nContent-Length: %d\r\n\r\n%s"
+        end = time.monotonic() + START_S
+        while time.monotonic() < end:
+            try:
+                with wait_for_port(self.port, 1) as peer:
+                    peer.sendall(request % (len(body), body))
+                    if b" 200 " in peer.makefile("rb").readline():
+                        return
+            except OSError:
+                self.check()
+            time.sleep(POLL_S)
+        sys.exit(f"{self.name}: no reply in {START_S} s")
+
+
 class Streams(Redis):
     """Redis, whose queue is a stream with a group of consumers."""
 

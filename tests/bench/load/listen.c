@@ -1,12 +1,13 @@
 /*
- * Listeners to cubbyd's changes, for scripts/bench:
+ * Listeners to changes, for scripts/bench:
  *
- *     listen feed|watch PORT CONNECTIONS VALUE_SIZE
+ *     listen feed|watch|redis|etcd PORT CONNECTIONS VALUE_SIZE
  *
- * `feed` subscribes to the broadcast, `watch` watches every key. Prints "ready" when all of them
- * listen, and one JSON document when nothing but heartbeats has come for QUIET_MS after the first
- * change: how many changes came, the least of any listener, and how long they took from the stamp
- * that load has put at the beginning of each value.
+ * `feed` subscribes to cubbyd's broadcast, `watch` watches every key; the others do what comes
+ * nearest to that. Prints "ready" when all of them listen, and one JSON document when nothing but
+ * heartbeats has come for QUIET_MS after the first change: how many changes came, the least of any
+ * listener, how many a second, and how long they took from the stamp that load has put at the
+ * beginning of each value.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -19,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "bindings/cli/histogram.h"
+#include "listen.h"
 #include "wire/pack.h"
 #include "wire/reply.h"
 #include "zmtp.h"
@@ -29,27 +30,7 @@ enum { READ_SIZE = 256 << 10, MAX_EVENTS = 64, QUIET_MS = 2000, FIRST_MS = 60000
 #define NS_PER_S   UINT64_C(1000000000)
 #define MAX_CREDIT UINT64_C(0xffffffff)
 
-struct listener {
-    struct peer peer;
-    bool asked; /* has sent what makes it a listener */
-    bool topic; /* the next frame is the payload to a change's topic */
-    uint64_t changes;
-};
-
-struct listening {
-    bool watch;
-    uint16_t port;
-    uint64_t count;
-    size_t value_size;
-    struct listener *listeners;
-    uint64_t answered; /* watches that were begun */
-    uint64_t changes;
-    uint64_t last_ns; /* when the last one came */
-    int epoll;
-    struct histogram lags;
-};
-
-static void give_up(const char *what)
+void listen_give_up(const char *what)
 {
     fprintf(stderr, "listen: %s: %s\n", what, strerror(errno));
     exit(1);
@@ -67,27 +48,30 @@ static void flush(struct listener *listener)
     struct buffer *out = &listener->peer.out;
     if (out->size > 0 &&
         send(listener->peer.file, out->data, out->size, MSG_NOSIGNAL) != (ssize_t)out->size)
-        give_up("send");
+        listen_give_up("send");
     buffer_clear(out);
 }
 
-/* [0, 1, "watch", [{credit: …}]], or a subscription to all changes. */
-static void ask(const struct listening *all, struct listener *listener)
+/* [0, 1, "watch", [{credit: …}]] */
+static void ask_watch(struct listener *listener)
 {
     struct buffer request = {0};
-    listener->asked = true;
-    if (all->watch) {
-        wire_pack_request(&request, 1, "watch");
-        wire_pack_array(&request, 1);
-        wire_pack_map(&request, 1);
-        wire_pack_text(&request, "credit");
-        wire_pack_uint(&request, MAX_CREDIT);
-    } else {
-        buffer_append(&request, "\1k", 2);
-    }
+    wire_pack_request(&request, 1, "watch");
+    wire_pack_array(&request, 1);
+    wire_pack_map(&request, 1);
+    wire_pack_text(&request, "credit");
+    wire_pack_uint(&request, MAX_CREDIT);
     zmtp_head(&listener->peer.out, request.size);
     buffer_append(&listener->peer.out, request.data, request.size);
     buffer_free(&request);
+}
+
+/* A subscription to all changes. Nothing says when it holds: a moment later. */
+static void ask_feed(struct listener *listener)
+{
+    zmtp_head(&listener->peer.out, 2);
+    buffer_append(&listener->peer.out, "\1k", 2);
+    listener->listens = true;
 }
 
 /* Sixteen hexadecimal digits. */
@@ -99,14 +83,18 @@ static uint64_t read_stamp(const uint8_t *at)
     return stamp;
 }
 
-static void note(struct listening *all, struct listener *listener, const uint8_t *value,
+void listen_note(struct listening *all, struct listener *listener, const uint8_t *stamp,
                  uint64_t now)
 {
-    uint64_t stamp = read_stamp(value);
+    if (all->changes == 0)
+        all->first_ns = now;
     listener->changes++;
     all->changes++;
     all->last_ns = now;
-    histogram_add(&all->lags, now > stamp ? now - stamp : 0);
+    if (stamp == NULL)
+        return;
+    uint64_t sent = read_stamp(stamp);
+    histogram_add(&all->lags, now > sent ? now - sent : 0);
 }
 
 /* A broadcast change ends with the value and a nil. */
@@ -116,7 +104,7 @@ static void take_broadcast(struct listening *all, struct listener *listener,
     if (frame->more)
         listener->topic = frame->body.size > 0 && frame->body.data[0] == 'k';
     else if (listener->topic && frame->body.size > all->value_size)
-        note(all, listener, frame->body.data + frame->body.size - 1 - all->value_size, now);
+        listen_note(all, listener, frame->body.data + frame->body.size - 1 - all->value_size, now);
 }
 
 /* The changes of [watch, from, to, changes], each [seq, index, count, kind, key, value, expires].
@@ -132,7 +120,7 @@ static void take_changes(struct listening *all, struct listener *listener, struc
     if (wire_read_array(&cursor, &count) != 0 || wire_read_uint(&cursor, &number) != 0 ||
         wire_read_uint(&cursor, &number) != 0 || wire_read_uint(&cursor, &number) != 0 ||
         wire_read_array(&cursor, &count) != 0)
-        give_up("a notification that is none");
+        listen_give_up("a notification that is none");
     for (; count > 0; count--) {
         uint32_t fields;
         if (wire_read_array(&cursor, &fields) != 0 || wire_read_uint(&cursor, &number) != 0 ||
@@ -140,29 +128,31 @@ static void take_changes(struct listening *all, struct listener *listener, struc
             wire_read_str(&cursor, &skipped) != 0 || wire_read_bytes(&cursor, &skipped) != 0 ||
             wire_read_str(&cursor, &value) != 0 ||
             wire_read_object(&cursor, 1, &skipped, NULL) != 0 || value.size < STAMP_SIZE)
-            give_up("a change that is none");
-        note(all, listener, value.data, now);
+            listen_give_up("a change that is none");
+        listen_note(all, listener, value.data, now);
     }
 }
 
-static void take_message(struct listening *all, struct listener *listener,
-                         const struct zmtp_frame *frame, uint64_t now)
+static void take_reply(struct listening *all, struct listener *listener,
+                       const struct zmtp_frame *frame, uint64_t now)
 {
     struct wire_notification notification;
-    if (!all->watch)
-        take_broadcast(all, listener, frame, now);
-    else if (wire_decode_notification(frame->body, &notification) != 0)
-        all->answered++;
+    if (wire_decode_notification(frame->body, &notification) != 0)
+        listener->listens = true;
     else if (slice_equal(notification.method, slice_of_text("watch")))
         take_changes(all, listener, notification.params, now);
     else
-        give_up("a watch has ended");
+        listen_give_up("a watch has ended");
 }
 
-static void take_all(struct listening *all, struct listener *listener)
+/* What comes over ZMTP: frames for `take`, and before them a handshake, after which `ask` follows.
+ */
+static void take_zmtp(struct listening *all, struct listener *listener, uint64_t now,
+                      void (*take)(struct listening *, struct listener *, const struct zmtp_frame *,
+                                   uint64_t),
+                      void (*ask)(struct listener *))
 {
     struct peer *peer = &listener->peer;
-    uint64_t now = now_ns();
     struct zmtp_frame frame;
     size_t size = 0;
     enum found found;
@@ -170,12 +160,37 @@ static void take_all(struct listening *all, struct listener *listener)
            FOUND_PART) {
         peer->read += size;
         if (found == FOUND_REPLY)
-            take_message(all, listener, &frame, now);
+            take(all, listener, &frame, now);
     }
-    if (peer->ready && !listener->asked)
-        ask(all, listener);
-    flush(listener);
+    if (!peer->ready || listener->asked)
+        return;
+    listener->asked = true;
+    ask(listener);
 }
+
+static void take_feed(struct listening *all, struct listener *listener, uint64_t now)
+{
+    take_zmtp(all, listener, now, take_broadcast, ask_feed);
+}
+
+static void take_watch(struct listening *all, struct listener *listener, uint64_t now)
+{
+    take_zmtp(all, listener, now, take_reply, ask_watch);
+}
+
+static void greet_feed(struct listener *listener)
+{
+    zmtp_greet(&listener->peer, "SUB");
+}
+
+static void greet_watch(struct listener *listener)
+{
+    zmtp_greet(&listener->peer, "DEALER");
+}
+
+static const struct tongue tongue_feed = {.name = "feed", .greet = greet_feed, .take = take_feed};
+static const struct tongue tongue_watch = {
+    .name = "watch", .greet = greet_watch, .take = take_watch};
 
 static void receive(struct listening *all, struct listener *listener)
 {
@@ -186,15 +201,16 @@ static void receive(struct listening *all, struct listener *listener)
         peer->read = 0;
     }
     if (!buffer_reserve(&peer->in, READ_SIZE))
-        give_up("memory");
+        listen_give_up("memory");
     ssize_t size = recv(peer->file, peer->in.data + peer->in.size,
                         peer->in.capacity - peer->in.size, MSG_DONTWAIT);
     if (size == 0 || (size < 0 && errno != EAGAIN))
-        give_up("the connection has ended");
+        listen_give_up("the connection has ended");
     if (size < 0)
         return;
     peer->in.size += (size_t)size;
-    take_all(all, listener);
+    all->tongue->take(all, listener, now_ns());
+    flush(listener);
 }
 
 static void wait_once(struct listening *all)
@@ -215,17 +231,17 @@ static void open_listener(struct listening *all, struct listener *listener)
     if (listener->peer.file < 0 ||
         connect(listener->peer.file, (struct sockaddr *)&address, sizeof(address)) != 0 ||
         epoll_ctl(all->epoll, EPOLL_CTL_ADD, listener->peer.file, &event) != 0)
-        give_up("connect");
-    zmtp_greet(&listener->peer, all->watch ? "DEALER" : "SUB");
+        listen_give_up("connect");
+    all->tongue->greet(listener);
     flush(listener);
 }
 
 static bool all_listen(const struct listening *all)
 {
     for (uint64_t i = 0; i < all->count; i++)
-        if (!all->listeners[i].asked)
+        if (!all->listeners[i].listens)
             return false;
-    return !all->watch || all->answered == all->count;
+    return true;
 }
 
 static void open_listeners(struct listening *all)
@@ -237,7 +253,7 @@ static void open_listeners(struct listening *all)
     all->epoll = epoll_create1(EPOLL_CLOEXEC);
     all->listeners = calloc(all->count, sizeof(struct listener));
     if (all->epoll < 0 || all->listeners == NULL)
-        give_up("start");
+        listen_give_up("start");
     for (uint64_t i = 0; i < all->count; i++) {
         open_listener(all, &all->listeners[i]);
         wait_once(all);
@@ -257,22 +273,35 @@ static void report(const struct listening *all)
     for (uint64_t i = 0; i < all->count; i++)
         if (all->listeners[i].changes < least)
             least = all->listeners[i].changes;
-    printf("{\"changes\":%" PRIu64 ",\"least\":%" PRIu64
-           ",\"lag_us\":{\"p50\":%.1f,\"p99\":%.1f,\"max\":%.1f}}\n",
-           all->changes, least, quantile_us(all, 0.5), quantile_us(all, 0.99),
-           (double)all->lags.max / 1e3);
+    double seconds = (double)(all->last_ns - all->first_ns) / 1e9;
+    printf("{\"changes\":%" PRIu64 ",\"least\":%" PRIu64 ",\"changes_per_second\":%.1f",
+           all->changes, least, seconds > 0 ? (double)all->changes / seconds : 0);
+    if (all->lags.count > 0)
+        printf(",\"lag_us\":{\"p50\":%.1f,\"p99\":%.1f,\"max\":%.1f}", quantile_us(all, 0.5),
+               quantile_us(all, 0.99), (double)all->lags.max / 1e3);
+    printf("}\n");
+}
+
+static const struct tongue *find_tongue(const char *name)
+{
+    static const struct tongue *const tongues[] = {&tongue_feed, &tongue_watch, &tongue_redis,
+                                                   &tongue_etcd};
+    for (size_t i = 0; i < sizeof(tongues) / sizeof(tongues[0]); i++)
+        if (strcmp(tongues[i]->name, name) == 0)
+            return tongues[i];
+    return NULL;
 }
 
 int main(int count, char **texts)
 {
-    if (count != 5 || (strcmp(texts[1], "feed") != 0 && strcmp(texts[1], "watch") != 0)) {
-        fprintf(stderr, "usage: listen feed|watch PORT CONNECTIONS VALUE_SIZE\n");
+    if (count != 5 || find_tongue(texts[1]) == NULL) {
+        fprintf(stderr, "usage: listen feed|watch|redis|etcd PORT CONNECTIONS VALUE_SIZE\n");
         return 2;
     }
     struct listening *all = calloc(1, sizeof(*all));
     if (all == NULL)
-        give_up("memory");
-    all->watch = strcmp(texts[1], "watch") == 0;
+        listen_give_up("memory");
+    all->tongue = find_tongue(texts[1]);
     all->port = (uint16_t)strtoul(texts[2], NULL, 10);
     all->count = strtoull(texts[3], NULL, 10);
     all->value_size = strtoull(texts[4], NULL, 10);
@@ -288,6 +317,7 @@ int main(int count, char **texts)
         close(all->listeners[i].peer.file);
         buffer_free(&all->listeners[i].peer.in);
         buffer_free(&all->listeners[i].peer.out);
+        buffer_free(&all->listeners[i].text);
     }
     free(all->listeners);
     free(all);

@@ -461,8 +461,8 @@ static void read_options(struct load *load, int count, char **texts)
 
 static void read_names(struct load *load, const char *protocol, const char *workload)
 {
-    static const struct protocol *const protocols[] = {&protocol_cubby, &protocol_redis,
-                                                       &protocol_streams, &protocol_beanstalk};
+    static const struct protocol *const protocols[] = {
+        &protocol_cubby, &protocol_redis, &protocol_streams, &protocol_beanstalk, &protocol_etcd};
     static const char *const workloads[WORKLOADS] = {
         [GET] = "get", [PUT] = "put",   [MIXED] = "mixed", [BATCH] = "batch", [SCAN] = "scan",
         [RMW] = "rmw", [PUSH] = "push", [POP] = "pop",     [WORK] = "work"};

@@ -93,6 +93,7 @@ extern const struct protocol protocol_cubby;
 extern const struct protocol protocol_redis;
 extern const struct protocol protocol_streams; /* Redis, with a stream as the queue */
 extern const struct protocol protocol_beanstalk;
+extern const struct protocol protocol_etcd; /* its JSON gateway */
 
 /* For protocols: notes that a key's digits, or a value's stamp, are what is appended next. */
 void prepared_note(struct buffer *places, const struct buffer *bytes);
