@@ -42,39 +42,41 @@ struct cubby_mirror {
 
 /* ---- Telling -------------------------------------------------------------------------------- */
 
-static void tell_change(struct cubby_mirror *mirror, const struct cubby_change *change)
+/* What is told: one of the three. */
+struct news {
+    const struct cubby_change *change;
+    const struct cubby_error *error;
+    void (*at)(void *context, const struct cubby_position *position);
+};
+
+static void hand_over(struct cubby_mirror *mirror, const struct news *news)
 {
-    struct cubby *cubby = mirror->cubby;
-    bool nested = cubby->dispatching;
-    if (mirror->events.on_change == NULL || mirror->task.dead)
+    const struct cubby_mirror_events *events = &mirror->events;
+    struct cubby_position position;
+    if (news->change != NULL && events->on_change != NULL)
+        events->on_change(mirror->context, news->change);
+    if (news->error != NULL && events->on_error != NULL)
+        events->on_error(mirror->context, news->error);
+    if (news->at == NULL)
         return;
-    cubby->dispatching = true;
-    mirror->events.on_change(mirror->context, change);
-    cubby->dispatching = nested;
+    position = cubby_mirror_position(mirror);
+    news->at(mirror->context, &position);
 }
 
-static void tell_position(struct cubby_mirror *mirror,
-                          void (*tell)(void *context, const struct cubby_position *position))
+static void tell(struct cubby_mirror *mirror, const struct news *news)
 {
     struct cubby *cubby = mirror->cubby;
     bool nested = cubby->dispatching;
-    struct cubby_position position = cubby_mirror_position(mirror);
-    if (tell == NULL || mirror->task.dead)
+    if (mirror->task.dead)
         return;
     cubby->dispatching = true;
-    tell(mirror->context, &position);
+    hand_over(mirror, news);
     cubby->dispatching = nested;
 }
 
 static void tell_error(struct cubby_mirror *mirror, const struct cubby_error *error)
 {
-    struct cubby *cubby = mirror->cubby;
-    bool nested = cubby->dispatching;
-    if (mirror->events.on_error == NULL || mirror->task.dead)
-        return;
-    cubby->dispatching = true;
-    mirror->events.on_error(mirror->context, error);
-    cubby->dispatching = nested;
+    tell(mirror, &(struct news){.error = error});
 }
 
 static void tell_no_memory(struct cubby_mirror *mirror)
@@ -124,7 +126,7 @@ static int apply(struct cubby_mirror *mirror, const struct cubby_change *change)
         copy_remove(&mirror->copy, change->key);
     else if (copy_put(&mirror->copy, &entry) != 0)
         return -1;
-    tell_change(mirror, change);
+    tell(mirror, &(struct news){.change = change});
     return 0;
 }
 
@@ -144,7 +146,7 @@ static void on_moved(void *context)
     note_epoch(mirror);
     mirror->live = live;
     if (live && !was)
-        tell_position(mirror, mirror->events.on_live);
+        tell(mirror, &(struct news){.at = mirror->events.on_live});
 }
 
 static int take(void *context, struct wire_cursor rows, uint32_t count, uint64_t to)
@@ -170,7 +172,7 @@ static void on_refused(void *context, const struct cubby_error *error)
         return;
     mirror->live = false;
     if (error->status == CUBBY_COMPACTED) {
-        tell_position(mirror, mirror->events.on_anew);
+        tell(mirror, &(struct news){.at = mirror->events.on_anew});
         cubby_watch_cancel(&mirror->watch);
         begin_anew(mirror, now_ms());
         return;
@@ -221,7 +223,7 @@ static int take_out(struct cubby_mirror *mirror, const struct cubby_entry *entry
     struct cubby_change change = {
         .seq = seq, .count = 1, .kind = CUBBY_DELETE, .key = cubby_data(key.data, key.size)};
     copy_remove(&mirror->copy, change.key);
-    tell_change(mirror, &change);
+    tell(mirror, &(struct news){.change = &change});
     buffer_free(&key);
     return 0;
 }
@@ -236,7 +238,7 @@ static int put_in(struct cubby_mirror *mirror, const struct cubby_entry *entry)
                                   .expires_at_ms = entry->expires_at_ms};
     if (copy_put(&mirror->copy, entry) != 0)
         return -1;
-    tell_change(mirror, &change);
+    tell(mirror, &(struct news){.change = &change});
     return 0;
 }
 
