@@ -5,16 +5,18 @@
 #include "store/checkpoint_keeper.h"
 #include "store/memory_loader.h"
 
+enum { HINT_MAX_KEY = 64 };
+
 /*
  * A table remembers what it looked for last: the store gets a key, perhaps twice, before it puts
  * or deletes it, and all but the first of these find the path made. It is good while its depth is
- * not 0; writes go through it, so it sees them all.
+ * not 0; writes go through it, so it sees them all. Where keys come that are close to each other,
+ * as those of a queue do, the next is looked for from there.
  */
-enum { HINT_MAX_KEY = 64 };
-
 struct finger {
     struct tree_path path;
     bool found;
+    bool near; /* the last two were in the same leaf */
     size_t key_size;
     uint8_t key[ENGINE_MAX_KEY];
 };
@@ -52,6 +54,8 @@ struct engine_snapshot {
 /* The path is good while the tree's `moves` is what it was; in a snapshot that never changes. */
 struct memory_cursor {
     struct engine_cursor cursor;
+    struct memory_engine *memory; /* NULL: on a snapshot */
+    unsigned table;
     const struct tree *tree;
     uint64_t moves;
     struct tree_path path;
@@ -206,16 +210,33 @@ static const struct tree_path *take_hint(struct hints *hints, unsigned table, ui
     return NULL;
 }
 
+static void copy_path(struct tree_path *path, const struct tree_path *source)
+{
+    path->depth = source->depth;
+    memcpy(path->step, source->step, source->depth * sizeof(path->step[0]));
+}
+
+/* From where the finger is, or from the root. */
+static bool search(const struct tree *tree, struct finger *finger, struct slice key)
+{
+    struct tree_path *path = &finger->path;
+    if (path->depth == 0)
+        return tree_find(tree, key, path);
+    const struct page *before = tree_leaf(path)->page;
+    bool found = finger->near ? tree_find_near(path, key) : tree_find(tree, key, path);
+    finger->near = tree_leaf(path)->page == before;
+    return found;
+}
+
 static bool find(struct memory_engine *memory, unsigned table, struct slice key,
-                 struct tree_path *path)
+                 struct finger *finger)
 {
     const struct tree *tree = &memory->trees[table];
     const struct tree_path *way = take_hint(&memory->hints, table, tree->moves, key);
     if (way == NULL)
-        return tree_find(tree, key, path);
-    path->depth = way->depth;
-    memcpy(path->step, way->step, way->depth * sizeof(path->step[0]));
-    return tree_find_in_leaf(path, key);
+        return search(tree, finger, key);
+    copy_path(&finger->path, way);
+    return tree_find_in_leaf(&finger->path, key);
 }
 
 static struct finger *point(struct memory_engine *memory, unsigned table, struct slice key)
@@ -223,7 +244,7 @@ static struct finger *point(struct memory_engine *memory, unsigned table, struct
     struct finger *finger = &memory->fingers[table];
     if (finger->path.depth > 0 && slice_equal(key, slice_of(finger->key, finger->key_size)))
         return finger;
-    finger->found = find(memory, table, key, &finger->path);
+    finger->found = find(memory, table, key, finger);
     finger->key_size = key.size;
     memcpy(finger->key, key.data, key.size);
     return finger;
@@ -311,6 +332,8 @@ static int memory_cursor_open(struct engine *engine, struct engine_snapshot *sna
     if (opened == NULL)
         return STORE_NO_MEMORY;
     opened->cursor.methods = &engine_memory;
+    opened->memory = snapshot == NULL ? memory : NULL;
+    opened->table = table;
     opened->tree = snapshot != NULL ? &snapshot->trees[table] : &memory->trees[table];
     opened->placed = false;
     *cursor = &opened->cursor;
@@ -341,7 +364,10 @@ static int memory_cursor_seek(struct engine_cursor *cursor, struct slice key,
                               struct slice *found_key, struct slice *value)
 {
     struct memory_cursor *own = cursor_of(cursor);
-    tree_find(own->tree, key_of(key), &own->path);
+    if (own->memory != NULL && key.size <= ENGINE_MAX_KEY)
+        copy_path(&own->path, &point(own->memory, own->table, key_of(key))->path);
+    else
+        tree_find(own->tree, key_of(key), &own->path);
     return hand_out(own, tree_settle(&own->path), found_key, value);
 }
 

@@ -14,6 +14,8 @@
  */
 #include "store/memory_page.h"
 
+#include <endian.h>
+
 enum { HEAD_SIZE = 4, ENTRY_SIZE = sizeof(uint32_t) + sizeof(uint16_t), VARINT_MORE = 0x80 };
 
 struct cell {
@@ -101,6 +103,10 @@ static size_t whole_size(const struct cell *cell)
 static uint32_t head_of(const uint8_t *suffix, size_t size)
 {
     uint32_t head = 0;
+    if (size >= HEAD_SIZE) {
+        memcpy(&head, suffix, HEAD_SIZE);
+        return be32toh(head);
+    }
     for (unsigned i = 0; i < HEAD_SIZE; i++)
         head = head << 8 | (i < size ? suffix[i] : 0);
     return head;
@@ -417,6 +423,16 @@ void page_replace(struct page *page, unsigned index, const struct page_entry *en
     size_t saved = page_payload_size(cell.value_size) - size;
     page->garbage = (uint16_t)(page->garbage + saved);
     write_varint((uint8_t *)cell.tail - varint_size(entry->value_size), entry->value_size);
+}
+
+bool page_overwrite(struct page *page, unsigned index, struct slice value)
+{
+    struct cell cell = read_cell(page, index);
+    if (cell.value_size != value.size || value.size > PAGE_MAX_INLINE)
+        return false;
+    if (value.size > 0)
+        memmove((uint8_t *)cell.payload, value.data, value.size);
+    return true;
 }
 
 void page_remove(struct page *page, unsigned index)

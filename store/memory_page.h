@@ -121,6 +121,10 @@ void page_insert(struct page *page, unsigned index, const struct page_entry *ent
 bool page_can_replace(const struct page *page, unsigned index, const struct page_entry *entry,
                       size_t room);
 void page_replace(struct page *page, unsigned index, const struct page_entry *entry);
+
+/* Gives it one of the same size, not of a blob, or changes nothing and returns false. */
+bool page_overwrite(struct page *page, unsigned index, struct slice value);
+
 void page_remove(struct page *page, unsigned index);
 
 /* What the entry takes in a page whose prefix has that size. */

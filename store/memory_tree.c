@@ -8,12 +8,9 @@ bool tree_find_in_leaf(struct tree_path *path, struct slice key)
     return found;
 }
 
-bool tree_find(const struct tree *tree, struct slice key, struct tree_path *path)
+/* Goes down from the page to the key's leaf. */
+static bool find_below(struct tree_path *path, struct page *page, struct slice key)
 {
-    struct page *page = tree->root;
-    path->depth = 0;
-    if (page == NULL)
-        return false;
     while (page->inner) {
         unsigned index = page_find_child(page, key);
         path->step[path->depth++] = (struct tree_step){page, index};
@@ -21,6 +18,52 @@ bool tree_find(const struct tree *tree, struct slice key, struct tree_path *path
     }
     path->step[path->depth++].page = page;
     return tree_find_in_leaf(path, key);
+}
+
+bool tree_find(const struct tree *tree, struct slice key, struct tree_path *path)
+{
+    path->depth = 0;
+    return tree->root != NULL && find_below(path, tree->root, key);
+}
+
+/* Whether the key is between two of the page's, so that it need not be looked for elsewhere. */
+static bool is_within(const struct tree_step *step)
+{
+    return step->index > 0 && step->index + step->page->inner < step->page->count;
+}
+
+/* Whether the path is at either end of the tree: behind the last entry, or at the first. */
+static bool is_at_end(const struct tree_path *path)
+{
+    unsigned level = path->depth - 1;
+    bool last = path->step[level].index > 0;
+    while (level-- > 0) {
+        const struct tree_step *step = &path->step[level];
+        if (step->index != (last ? step->page->count - 1U : 0))
+            return false;
+    }
+    return true;
+}
+
+bool tree_find_near(struct tree_path *path, struct slice key)
+{
+    unsigned level = path->depth - 1;
+    bool found = tree_find_in_leaf(path, key);
+    if (!found && !is_within(&path->step[level]) && is_at_end(path))
+        return false;
+    while (!found && level > 0 && !is_within(&path->step[level])) {
+        struct tree_step *above = &path->step[--level];
+        above->index = page_find_child(above->page, key);
+    }
+    for (; level + 1 < path->depth; level++) {
+        const struct tree_step *step = &path->step[level];
+        struct page *page = page_child(step->page, step->index).page;
+        if (page == step[1].page)
+            continue;
+        path->depth = level + 1;
+        return find_below(path, page, key);
+    }
+    return found;
 }
 
 /* All leaves are at the same depth. */
@@ -641,7 +684,14 @@ static int put_entry(struct edit *edit, const struct page_entry *entry, bool fou
     return found ? replace_entry(edit, entry) : add_entry(edit, entry);
 }
 
-/* A large value in place of one of the same size. */
+/* A value in place of one of the same size, which most writes of a known key are. */
+static bool overwrite(const struct space *space, const struct tree_step *step, struct slice value)
+{
+    return !space_is_frozen(space, &step->page->block) && !is_wasteful(step->page) &&
+           page_overwrite(step->page, step->index, value);
+}
+
+/* The same for a large value. */
 static bool overwrite_blob(struct space *space, const struct tree_step *step, struct slice value)
 {
     struct blob *blob = page_blob(step->page, step->index);
@@ -673,7 +723,8 @@ int tree_put(struct tree *tree, struct space *space, struct tree_path *path, boo
     struct edit edit;
     struct page_entry entry = {.key = key, .value_size = value.size, .payload = value.data};
     struct blob *blob;
-    if (found && overwrite_blob(space, tree_leaf(path), value))
+    if (found && (value.size <= PAGE_MAX_INLINE ? overwrite(space, tree_leaf(path), value)
+                                                : overwrite_blob(space, tree_leaf(path), value)))
         return STORE_OK;
     begin(&edit, tree, space, path, found ? 0 : 1);
     if (value.size > PAGE_MAX_INLINE) {

@@ -38,6 +38,12 @@ struct tree_path {
 bool tree_find(const struct tree *tree, struct slice key, struct tree_path *path);
 
 /*
+ * The same where the path is good and the key likely to be close to it: goes up from the path's
+ * leaf no further than it has to. `path` must have seen all writes, and not have been moved.
+ */
+bool tree_find_near(struct tree_path *path, struct slice key);
+
+/*
  * These keys (1 to TREE_MAX_PREFETCH, in a tree that is not empty) will be looked for next. They
  * are followed down level by level, all together, so that the processor waits for them all at once
  * and not for each in turn. `paths`, one for each, lead to the leaves; while the tree's `moves` is
