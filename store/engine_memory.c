@@ -5,20 +5,28 @@
 #include "store/checkpoint_keeper.h"
 #include "store/memory_loader.h"
 
-enum { HINT_MAX_KEY = 64 };
+enum { HINT_MAX_KEY = 64, FINGERS = 2, FINGER_GROUP = 8 };
 
 /*
  * A table remembers what it looked for last: the store gets a key, perhaps twice, before it puts
- * or deletes it, and all but the first of these find the path made. It is good while its depth is
- * not 0; writes go through it, so it sees them all. Where keys come that are close to each other,
- * as those of a queue do, the next is looked for from there.
+ * or deletes it, and all but the first of these find the path made. Where keys come that are close
+ * to each other, as those of a queue do, the next is looked for from there. There are two of them,
+ * for keys that begin differently: work goes from one list of jobs to another all the time.
  */
 struct finger {
-    struct tree_path path;
+    struct tree_path path; /* depth 0: to nowhere */
+    uint64_t moves;        /* of the tree, when the path was good */
+    uint64_t swaps;        /* likewise */
     bool found;
     bool near; /* the last two were in the same leaf */
     size_t key_size;
     uint8_t key[ENGINE_MAX_KEY];
+};
+
+/* The fingers of a table; `last` is the one that was used last. */
+struct hand {
+    unsigned last;
+    struct finger fingers[FINGERS];
 };
 
 /*
@@ -41,7 +49,7 @@ struct memory_engine {
     struct checkpoint_keeper *keeper; /* NULL: nothing on disk */
     struct space space;
     struct tree trees[ENGINE_TABLES];
-    struct finger fingers[ENGINE_TABLES];
+    struct hand hands[ENGINE_TABLES];
     struct hints hints;
 };
 
@@ -220,7 +228,7 @@ static void copy_path(struct tree_path *path, const struct tree_path *source)
 static bool search(const struct tree *tree, struct finger *finger, struct slice key)
 {
     struct tree_path *path = &finger->path;
-    if (path->depth == 0)
+    if (path->depth == 0 || finger->swaps != tree->swaps)
         return tree_find(tree, key, path);
     const struct page *before = tree_leaf(path)->page;
     bool found = finger->near ? tree_find_near(path, key) : tree_find(tree, key, path);
@@ -239,12 +247,43 @@ static bool find(struct memory_engine *memory, unsigned table, struct slice key,
     return tree_find_in_leaf(&finger->path, key);
 }
 
+static bool is_at(const struct finger *finger, const struct tree *tree, struct slice key)
+{
+    return finger->moves == tree->moves && finger->path.depth > 0 &&
+           slice_equal(key, slice_of(finger->key, finger->key_size));
+}
+
+/* The tree is what the finger has made of it, or has seen. */
+static void keep(struct finger *finger, const struct tree *tree)
+{
+    finger->moves = tree->moves;
+    finger->swaps = tree->swaps;
+}
+
+static bool is_of_group(const struct finger *finger, struct slice key)
+{
+    return finger->key_size > FINGER_GROUP && memcmp(finger->key, key.data, FINGER_GROUP) == 0;
+}
+
+/* The one whose key begins like this one, or the one that was not used last. */
+static unsigned choose(const struct hand *hand, struct slice key)
+{
+    if (key.size <= FINGER_GROUP || is_of_group(&hand->fingers[hand->last], key))
+        return hand->last;
+    return !hand->last;
+}
+
 static struct finger *point(struct memory_engine *memory, unsigned table, struct slice key)
 {
-    struct finger *finger = &memory->fingers[table];
-    if (finger->path.depth > 0 && slice_equal(key, slice_of(finger->key, finger->key_size)))
+    const struct tree *tree = &memory->trees[table];
+    struct hand *hand = &memory->hands[table];
+    struct finger *finger = &hand->fingers[hand->last];
+    if (is_at(finger, tree, key))
         return finger;
+    hand->last = choose(hand, key);
+    finger = &hand->fingers[hand->last];
     finger->found = find(memory, table, key, finger);
+    keep(finger, tree);
     finger->key_size = key.size;
     memcpy(finger->key, key.data, key.size);
     return finger;
@@ -292,6 +331,7 @@ static int memory_put(struct engine *engine, unsigned table, struct slice key, s
     struct slice own = slice_of(finger->key, finger->key_size);
     int result =
         tree_put(&memory->trees[table], &memory->space, &finger->path, finger->found, own, value);
+    keep(finger, &memory->trees[table]);
     if (result == STORE_OK)
         finger->found = true;
     return result;
@@ -306,6 +346,7 @@ static int memory_delete(struct engine *engine, unsigned table, struct slice key
     if (!finger->found)
         return STORE_NOT_FOUND;
     int result = tree_delete(&memory->trees[table], &memory->space, &finger->path);
+    keep(finger, &memory->trees[table]);
     if (result == STORE_OK)
         finger->found = false;
     return result;

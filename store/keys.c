@@ -1,5 +1,7 @@
 #include "store/keys.h"
 
+#include <endian.h>
+
 #include "store/engine.h"
 #include "store/sieve.h"
 
@@ -25,18 +27,22 @@ enum {
     MAX_HEAD = 1 + 8 + EXPIRY_SIZE,
 };
 
-static void write_number(uint8_t *at, uint64_t number, unsigned size)
-{
-    for (unsigned i = 0; i < size; i++)
-        at[i] = (uint8_t)(number >> (8 * i));
-}
-
 static uint64_t read_number(const uint8_t *at, unsigned size)
 {
     uint64_t number = 0;
     for (unsigned i = 0; i < size; i++)
         number |= (uint64_t)at[i] << (8 * i);
     return number;
+}
+
+/* All bytes at once where there are `room` for that: this is done for every key. */
+static uint64_t read_version(const uint8_t *at, unsigned size, size_t room)
+{
+    uint64_t number;
+    if (room < sizeof(number))
+        return read_number(at, size);
+    memcpy(&number, at, sizeof(number));
+    return le64toh(number) & (UINT64_MAX >> (64 - 8 * size));
 }
 
 static unsigned version_size_of(uint64_t version)
@@ -48,11 +54,13 @@ static unsigned version_size_of(uint64_t version)
 static struct slice encode_head(uint8_t *head, uint64_t version, uint64_t expires_at_ms)
 {
     unsigned size = version_size_of(version);
+    uint64_t number = htole64(version);
     head[0] = (uint8_t)((size - 1) | (expires_at_ms != 0 ? ENTRY_HAS_EXPIRY : 0));
-    write_number(head + 1, version, size);
+    memcpy(head + 1, &number, sizeof(number)); /* zeros behind it are written over or left out */
     if (expires_at_ms == 0)
         return slice_of(head, 1 + size);
-    write_number(head + 1 + size, expires_at_ms, EXPIRY_SIZE);
+    number = htole64(expires_at_ms);
+    memcpy(head + 1 + size, &number, EXPIRY_SIZE);
     return slice_of(head, 1 + size + EXPIRY_SIZE);
 }
 
@@ -65,7 +73,7 @@ int keys_decode(struct slice stored, struct keys_entry *entry)
     size_t head = 1 + version_size + (has_expiry ? EXPIRY_SIZE : 0);
     if (stored.size < head)
         return STORE_CORRUPT;
-    entry->version = read_number(stored.data + 1, version_size);
+    entry->version = read_version(stored.data + 1, version_size, stored.size - 1);
     entry->expires_at_ms =
         has_expiry ? read_number(stored.data + 1 + version_size, EXPIRY_SIZE) : 0;
     entry->value = slice_of(stored.data + head, stored.size - head);

@@ -492,6 +492,7 @@ static int replace(struct edit *edit)
     bool done = false;
     int result = STORE_OK;
     edit->tree->moves++;
+    edit->tree->swaps++;
     while (result == STORE_OK && !done && edit->depth > 0) {
         edit->depth--;
         result = raise(edit, &done);
@@ -520,7 +521,7 @@ static int finish(struct edit *edit, int result)
 /* Where one entry is appended after the other the leaf gets room for several. */
 static size_t append_capacity(const struct edit *edit, const struct page *leaf, size_t used)
 {
-    size_t room = edit->tree->appended == leaf ? used / 4 : 0;
+    size_t room = edit->tree->appended == leaf ? used / 2 : 0;
     return page_capacity(used + room < PAGE_MAX_SIZE ? used + room : PAGE_MAX_SIZE, false);
 }
 
@@ -530,6 +531,7 @@ static void swap_leaf(struct edit *edit, struct page *page)
     struct tree_step *step = &edit->path->step[edit->depth];
     step->page = page;
     edit->tree->moves++;
+    edit->tree->swaps++;
     if (edit->depth == 0)
         edit->tree->root = page;
     else
@@ -837,5 +839,5 @@ void tree_free(struct tree *tree, struct space *space)
         space_free(space, &step->page->block);
         path.depth--;
     }
-    *tree = (struct tree){.moves = tree->moves + 1};
+    *tree = (struct tree){.moves = tree->moves + 1, .swaps = tree->swaps + 1};
 }

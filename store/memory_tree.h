@@ -18,7 +18,8 @@ enum { TREE_MAX_DEPTH = 32 }; /* never reached: pages that are not small have PA
 struct tree {
     struct page *root;           /* NULL where it is empty */
     uint64_t count;              /* entries */
-    uint64_t moves;              /* counts the writes after which a path is no longer good */
+    uint64_t moves;              /* counts the writes after which a path is no longer good, */
+    uint64_t swaps;              /* and those of them that put pages in the place of others */
     const struct page *appended; /* which leaf got its last entry last: only to be compared */
 };
 
@@ -39,7 +40,7 @@ bool tree_find(const struct tree *tree, struct slice key, struct tree_path *path
 
 /*
  * The same where the path is good and the key likely to be close to it: goes up from the path's
- * leaf no further than it has to. `path` must have seen all writes, and not have been moved.
+ * leaf no further than it has to. `path` must have been good when `swaps` was what it is.
  */
 bool tree_find_near(struct tree_path *path, struct slice key);
 

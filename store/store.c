@@ -382,14 +382,19 @@ static int note_undo(struct store *store, enum store_table table, struct slice k
                         .value_size = old != NULL ? (uint32_t)old->size : 0,
                         .table = table,
                         .existed = old != NULL};
-    if (!buffer_reserve(&store->undo, key.size + undo.value_size + sizeof undo)) {
-        store->undo.failed = false; /* nothing was appended, so nothing is missing */
+    struct buffer *list = &store->undo;
+    if (!buffer_reserve(list, key.size + undo.value_size + sizeof undo)) {
+        list->failed = false; /* nothing was appended, so nothing is missing */
         return STORE_NO_MEMORY;
     }
-    buffer_append_slice(&store->undo, key);
-    if (old != NULL)
-        buffer_append_slice(&store->undo, *old);
-    buffer_append(&store->undo, &undo, sizeof undo);
+    uint8_t *at = list->data + list->size;
+    if (key.size > 0)
+        memcpy(at, key.data, key.size);
+    at += key.size;
+    if (undo.value_size > 0)
+        memcpy(at, old->data, undo.value_size);
+    memcpy(at + undo.value_size, &undo, sizeof undo);
+    list->size += key.size + undo.value_size + sizeof undo;
     return 0;
 }
 
