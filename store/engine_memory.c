@@ -207,7 +207,8 @@ static int memory_open(struct engine **engine, const struct engine_options *opti
 static const struct tree_path *take_hint(struct hints *hints, unsigned table, uint64_t moves,
                                          struct slice key)
 {
-    if (hints->table != table || hints->moves != moves || key.size == 0)
+    if (hints->next == hints->count || hints->table != table || hints->moves != moves ||
+        key.size == 0)
         return NULL;
     for (unsigned i = hints->next; i < hints->count; i++) {
         if (slice_equal(key, slice_of(hints->keys[i], hints->sizes[i]))) {

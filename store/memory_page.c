@@ -119,7 +119,7 @@ static void write_head(uint8_t *suffix, size_t size, uint32_t head)
 }
 
 /* Written so that the compiler makes a conditional move of it: no branch depends on the data. */
-static unsigned lower_bound(const uint32_t *heads, unsigned from, unsigned to, uint32_t head)
+static inline unsigned lower_bound(const uint32_t *heads, unsigned from, unsigned to, uint32_t head)
 {
     const uint32_t *base = heads + from;
     size_t left = to - from;

@@ -16,7 +16,7 @@ import tempfile
 PLACE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "instructions.txt")
 TOLERANCE = 0.05
 HEAD = "# Instructions for each operation: gcc -O2 on Debian 12. Renew: see check_instructions.py.\n"
-WORKLOADS = ("get", "put", "batch", "push", "work")
+WORKLOADS = ("get", "put", "batch", "push", "pop", "work")
 
 
 def count(program, workload):

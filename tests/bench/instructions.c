@@ -1,7 +1,7 @@
 /*
  * The work of one kind of request without sockets and disk, for callgrind to count:
  *
- *     instructions get|put|batch|push|work
+ *     instructions get|put|batch|push|pop|work
  *
  * Turns of TURN requests go through the service as the server loop would pass them on. Only what
  * `measure` calls is counted (check_instructions.py says so to callgrind): MEASURED operations.
@@ -23,7 +23,7 @@ enum {
     MAX_KEY = 32,
 };
 
-enum workload { GET, PUT, BATCH, PUSH, WORK, WORKLOADS };
+enum workload { GET, PUT, BATCH, PUSH, POP, WORK, WORKLOADS };
 
 struct bench {
     struct store *store;
@@ -168,11 +168,9 @@ __attribute__((noinline)) void measure(struct bench *bench, unsigned count)
 
 static void run(struct bench *bench, enum workload workload)
 {
-    static const char *const methods[WORKLOADS] = {[GET] = "get",
-                                                   [PUT] = "put",
-                                                   [BATCH] = "batch",
-                                                   [PUSH] = "queue.push",
-                                                   [WORK] = "queue.reserve"};
+    static const char *const methods[WORKLOADS] = {
+        [GET] = "get",         [PUT] = "put",       [BATCH] = "batch",
+        [PUSH] = "queue.push", [POP] = "queue.pop", [WORK] = "queue.reserve"};
     unsigned count = workload == BATCH ? 1 : TURN;
     unsigned operations = workload == BATCH ? BATCH_SIZE : TURN;
     for (unsigned done = 0; done < MEASURED; done += operations) {
@@ -188,8 +186,9 @@ static void run(struct bench *bench, enum workload workload)
 /* Some keys, and as many jobs as are taken. */
 static void prepare(struct bench *bench, enum workload workload)
 {
-    const char *method = workload == WORK ? "queue.push" : "put";
-    unsigned turns = workload == WORK ? MEASURED / TURN : 2 * KEYS / TURN;
+    bool takes = workload == POP || workload == WORK;
+    const char *method = takes ? "queue.push" : "put";
+    unsigned turns = takes ? MEASURED / TURN : 2 * KEYS / TURN;
     for (unsigned i = 0; i < turns && workload != PUSH; i++) {
         pack_turn(bench, method, TURN);
         run_turn(bench, TURN);
@@ -198,12 +197,12 @@ static void prepare(struct bench *bench, enum workload workload)
 
 static enum workload workload_of(int count, char **texts)
 {
-    static const char *const names[WORKLOADS] = {
-        [GET] = "get", [PUT] = "put", [BATCH] = "batch", [PUSH] = "push", [WORK] = "work"};
+    static const char *const names[WORKLOADS] = {[GET] = "get",   [PUT] = "put", [BATCH] = "batch",
+                                                 [PUSH] = "push", [POP] = "pop", [WORK] = "work"};
     for (unsigned i = 0; count == 2 && i < WORKLOADS; i++)
         if (strcmp(names[i], texts[1]) == 0)
             return (enum workload)i;
-    fprintf(stderr, "usage: instructions get|put|batch|push|work\n");
+    fprintf(stderr, "usage: instructions get|put|batch|push|pop|work\n");
     exit(2);
 }
 
