@@ -69,7 +69,11 @@ enum wire_code method_backup(struct call *call)
 {
     struct store *store = call->service->store;
     uint64_t id;
-    int rc = backups_begin(&call->service->backups, store, store_now(store), &id);
+    uint64_t keys;
+    int rc = store_count(store, STORE_KEYS, (struct slice){0}, (struct slice){0}, &keys);
+    if (rc != 0)
+        return method_store_error(call->error, rc);
+    rc = backups_begin(&call->service->backups, store, store_now(store), &id);
     if (rc == STORE_COMPACTED) {
         wire_fail(call->error, WIRE_BUSY, "too many backups are open");
         call->error->has = WIRE_DETAIL_LIMIT;
@@ -85,8 +89,7 @@ enum wire_code method_backup(struct call *call)
     wire_pack_text(call->out, store_epoch(store));
     pack_number(call->out, "seq", store_seq(store));
     pack_number(call->out, "time", store_now(store));
-    pack_number(call->out, "keys",
-                store_count(store, STORE_KEYS, (struct slice){0}, (struct slice){0}));
+    pack_number(call->out, "keys", keys);
     return WIRE_OK;
 }
 

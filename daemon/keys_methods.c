@@ -271,8 +271,12 @@ enum wire_code method_scan(struct call *call)
 enum wire_code method_count(struct call *call)
 {
     struct bounds bounds;
+    uint64_t count;
     read_bounds(call->args, &bounds);
-    wire_pack_uint(call->out, keys_count(&call->service->keys, bounds.range));
+    int rc = keys_count(&call->service->keys, bounds.range, &count);
+    if (rc != 0)
+        return method_store_error(call->error, rc);
+    wire_pack_uint(call->out, count);
     return WIRE_OK;
 }
 

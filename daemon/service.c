@@ -412,9 +412,12 @@ enum wire_code method_stats(struct call *call)
     const struct service *service = call->service;
     const struct counters *counters = service->counters;
     const struct store *store = service->store;
-    uint64_t keys = keys_count(&call->service->keys, (struct keys_range){.start = {0}});
+    uint64_t keys;
     struct store_stats stats;
     struct store_checkpoints checkpoints;
+    int rc = keys_count(&call->service->keys, (struct keys_range){.start = {0}}, &keys);
+    if (rc != 0)
+        return method_store_error(call->error, rc);
     store_stats(store, &stats);
     store_checkpoints(store, &checkpoints);
     const struct number numbers[] = {

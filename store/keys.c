@@ -251,28 +251,30 @@ static bool in_range(const struct keys_range *range, struct slice key)
 }
 
 /* How many keys of the range are still stored though they have expired. */
-static uint64_t count_expired(struct keys *keys, const struct keys_range *range)
+static int count_expired(struct keys *keys, const struct keys_range *range, uint64_t *count)
 {
     struct engine_cursor *cursor = store_cursor(keys->store, STORE_EXPIRY);
     struct slice index;
     struct slice none;
-    uint64_t count = 0;
+    *count = 0;
     if (cursor == NULL)
-        return 0;
+        return STORE_NO_MEMORY;
     int rc = cursor->methods->cursor_seek(cursor, slice_of("", 0), &index, &none);
     while (rc == 0 && index_time(index) <= store_now(keys->store)) {
-        count += in_range(range, slice_of(index.data + EXPIRY_SIZE, index.size - EXPIRY_SIZE));
+        *count += in_range(range, slice_of(index.data + EXPIRY_SIZE, index.size - EXPIRY_SIZE));
         rc = cursor->methods->cursor_next(cursor, &index, &none);
     }
-    return count;
+    return rc == STORE_NOT_FOUND ? 0 : rc;
 }
 
-uint64_t keys_count(struct keys *keys, struct keys_range range)
+int keys_count(struct keys *keys, struct keys_range range, uint64_t *count)
 {
-    uint64_t count = store_count(keys->store, STORE_KEYS, range.start, range.end);
-    if (keys_due(keys, store_now(keys->store)))
-        count -= count_expired(keys, &range);
-    return count;
+    uint64_t expired_keys = 0;
+    int rc = store_count(keys->store, STORE_KEYS, range.start, range.end, count);
+    if (rc == 0 && keys_due(keys, store_now(keys->store)))
+        rc = count_expired(keys, &range, &expired_keys);
+    *count = rc == 0 ? *count - expired_keys : 0;
+    return rc;
 }
 
 /* From where the cursor is, on to the next entry that is in the range and has not expired. */

@@ -55,8 +55,8 @@ int keys_delete(struct keys *keys, struct slice key);
 /* Sets the expiry; neither version nor change. STORE_NOT_FOUND where absent or expired. */
 int keys_touch(struct keys *keys, struct slice key, uint64_t expires_at_ms);
 
-/* How many keys are in the range, exactly: expired ones do not count. */
-uint64_t keys_count(struct keys *keys, struct keys_range range);
+/* How many keys are in the range, exactly: expired ones do not count. Errors as of store_count. */
+int keys_count(struct keys *keys, struct keys_range range, uint64_t *count);
 
 /*
  * Walks a range in key order, or in descending order: keys_first starts, and STORE_NOT_FOUND

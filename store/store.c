@@ -590,13 +590,13 @@ int store_delete(struct store *store, enum store_table table, struct slice key,
     return rc;
 }
 
-uint64_t store_count(struct store *store, enum store_table table, struct slice start,
-                     struct slice end)
+int store_count(struct store *store, enum store_table table, struct slice start, struct slice end,
+                uint64_t *count)
 {
-    uint64_t count = 0;
-    if (store->engine->methods->count(store->engine, table, start, end, &count) != 0)
-        store->broken = true;
-    return count;
+    int rc = store->engine->methods->count(store->engine, table, start, end, count);
+    if (rc != 0)
+        *count = 0;
+    return rc;
 }
 
 struct engine_cursor *store_cursor(struct store *store, enum store_table table)

@@ -166,9 +166,12 @@ int store_put(struct store *store, enum store_table table, struct slice key, str
 int store_delete(struct store *store, enum store_table table, struct slice key,
                  enum store_change change);
 
-/* How many keys the table has in start <= key < end; `end.data == NULL`: no upper bound. */
-uint64_t store_count(struct store *store, enum store_table table, struct slice start,
-                     struct slice end);
+/*
+ * How many keys the table has in start <= key < end; `end.data == NULL`: no upper bound.
+ * STORE_NO_MEMORY, STORE_IO, STORE_CORRUPT: `*count` is 0.
+ */
+int store_count(struct store *store, enum store_table table, struct slice start, struct slice end,
+                uint64_t *count);
 
 /*
  * Walking a table; see engine.h for the rules of each call. The store owns one cursor for each

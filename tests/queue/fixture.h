@@ -268,6 +268,14 @@ static uint64_t count_of(const char *queue, enum job_state state)
     return stats_of(queue).jobs[state];
 }
 
+/* Entries of a table. */
+static uint64_t entries_of(enum store_table table)
+{
+    uint64_t count;
+    ok(store_count(store, table, (struct slice){0}, (struct slice){0}, &count));
+    return count;
+}
+
 /* The job as it is, its id 0 where there is none. */
 static struct job look(uint64_t id)
 {
@@ -289,7 +297,7 @@ static inline void use_helpers(void)
     (void)extend, (void)nack, (void)nack_for, (void)kick, (void)delete, (void)purge, (void)drop;
     (void)settings_of, (void)defaults, (void)configure, (void)pause_until, (void)count_of;
     (void)look, (void)body_is, (void)wait_ms, (void)take, (void)push, (void)open_all;
-    (void)close_all;
+    (void)close_all, (void)entries_of;
 }
 
 #endif

@@ -115,8 +115,9 @@ static void walk(struct life *life)
     if (life->failed || life->store == NULL)
         return;
     uint64_t counted = 0;
-    WATCHED(life, counted = store_count(life->store, STORE_KEYS, slice_of_text("key"),
-                                        slice_of_text("kez")));
+    if (!went_well(life, store_count(life->store, STORE_KEYS, slice_of_text("key"),
+                                     slice_of_text("kez"), &counted)))
+        return;
     struct engine_cursor *cursor = store_cursor(life->store, STORE_KEYS);
     if (cursor == NULL) {
         (void)went_well(life, STORE_NO_MEMORY);

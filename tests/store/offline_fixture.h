@@ -164,9 +164,11 @@ static inline unsigned keys_as_of(uint64_t seq)
 static inline bool holds_history(struct fixture *f, uint64_t seq)
 {
     uint64_t state[KEYS];
+    uint64_t count;
     state_as_of(seq, state);
     if (store_seq(f->store) != seq ||
-        keys_count(&f->keys, (struct keys_range){.start = {0}}) != keys_as_of(seq))
+        keys_count(&f->keys, (struct keys_range){.start = {0}}, &count) != 0 ||
+        count != keys_as_of(seq))
         return false;
     for (uint64_t i = 0; i < KEYS; i++) {
         char name[NAME_SIZE];
