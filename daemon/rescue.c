@@ -177,6 +177,10 @@ static int check(const struct work *work)
 static void print_lost(const struct store_report *report)
 {
     print_damages(report);
+    for (unsigned table = 0; store_table_name(table) != NULL; table++)
+        if (report->lost[table] > 0)
+            line("lost", "%s: %" PRIu64 " entries that cannot be read", store_table_name(table),
+                 report->lost[table]);
     if (report->untaken_groups > 0)
         line("left out",
              "%" PRIu64 " groups of the log (%" PRIu64 " bytes) that look whole, behind the damage",
@@ -198,10 +202,16 @@ static int check_new(const struct work *work, const struct store_report *old,
     }
     bool good = report->damages_in_all == 0 && report->end.seq == old->end.seq;
     print_damages(report);
-    line("saved",
-         "%s: everything up to seq %" PRIu64 ", %" PRIu64 " keys, engine %s, under a new epoch",
-         work->new_directory, report->end.seq, report->entries[STORE_KEYS], report->state.engine);
+    line("saved", "%s: %s up to seq %" PRIu64 ", %" PRIu64 " keys, engine %s, under a new epoch",
+         work->new_directory, old->partial ? "what can be read of everything" : "everything",
+         report->end.seq, report->entries[STORE_KEYS], report->state.engine);
     store_report_free(&report);
+    if (old->partial) {
+        journal_say(work->journal, JOURNAL_ERROR,
+                    "%s is not all that %s had: see what is lost, or restore a backup",
+                    work->new_directory, work->directory);
+        return RESCUE_FAILED;
+    }
     if (good)
         return RESCUE_GOOD;
     journal_say(work->journal, JOURNAL_ERROR, "%s is not good: check the disk",

@@ -46,6 +46,13 @@ struct store_report {
     bool has_base;
 
     /*
+     * Of a salvage: the base is not good, and what can be read of it was taken all the same.
+     * `lost`: how many entries of each table were not, as far as the base says how many it has.
+     */
+    bool partial;
+    uint64_t lost[ENGINE_TABLES];
+
+    /*
      * What that and the log add up to: the longest prefix of history that is whole. `oldest`: the
      * first seq of which the log has the changes.
      */

@@ -328,8 +328,24 @@ static int find_checkpoint(struct offline *offline, struct store_error *error)
     return rc;
 }
 
-/* Of what is not the log. */
-static void keep_verdict(struct offline *offline)
+int offline_reopen(struct offline *offline)
+{
+    struct engine_mark mark;
+    struct store_error error;
+    if (offline->engine != NULL)
+        offline->methods->close(offline->engine);
+    offline->engine = NULL;
+    return open_engine(offline, &mark, &error);
+}
+
+void offline_begin_verdict(struct offline *offline)
+{
+    offline->report->damage_count = offline->damage_count;
+    offline->report->damages_in_all = offline->damages_in_all;
+    offline->report->starts = offline->starts;
+}
+
+void offline_keep_verdict(struct offline *offline)
 {
     offline->damage_count = offline->report->damage_count;
     offline->damages_in_all = offline->report->damages_in_all;
@@ -352,9 +368,10 @@ int offline_open(struct offline *offline, const char *path, store_progress_fn *p
     if (rc == 0)
         rc = has_checkpoints(offline) ? find_checkpoint(offline, error)
                                       : find_engine(offline, error);
+    offline->found = report->base;
     if (!report->has_base)
         report->base = (struct engine_mark){0};
-    keep_verdict(offline);
+    offline_keep_verdict(offline);
     return rc;
 }
 
@@ -367,7 +384,7 @@ int offline_open_engine(struct offline *offline, struct store_error *error)
     int rc = open_engine(offline, &mark, error);
     if (rc == 0)
         rc = verify_engine(offline, mark.seq, &good, error);
-    keep_verdict(offline);
+    offline_keep_verdict(offline);
     return rc;
 }
 
@@ -534,9 +551,7 @@ static int begin_report(struct following *following)
     struct offline *offline = following->offline;
     struct store_report *report = offline->report;
     const struct log_scan *scan = &following->scan;
-    report->damage_count = offline->damage_count;
-    report->damages_in_all = offline->damages_in_all;
-    report->starts = offline->starts;
+    offline_begin_verdict(offline);
     report->end = report->base;
     report->untaken_groups = 0;
     report->untaken_bytes = 0;

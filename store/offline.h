@@ -21,7 +21,8 @@ struct offline {
     struct directory *directory;
     const char *path;
     const struct engine_methods *methods;
-    struct engine *engine; /* of a base that is not a checkpoint; or after offline_open_engine */
+    struct engine *engine;    /* of a base that is not a checkpoint; or after offline_open_engine */
+    struct engine_mark found; /* of such a base, whether it is good or not */
     store_progress_fn *progress;
     void *context;
     struct store_report *report;
@@ -53,12 +54,27 @@ int offline_open_engine(struct offline *offline, struct store_error *error);
 int offline_load(struct offline *offline, offline_take_fn *take, void *context,
                  struct store_error *error);
 
+/*
+ * Hands out what can be read of a base that is not good: its keys with the expiries that go with
+ * them, and the entries of all other tables. Notes each place that cannot be read, each entry that
+ * makes no sense, and in the report how many are lost. Only where offline->engine is there.
+ */
+int offline_load_partly(struct offline *offline, offline_take_fn *take, void *context,
+                        struct store_error *error);
+
 /* Reads all of the log, hands out what it adds to the base, and fills the rest of the report. */
 int offline_follow(struct offline *offline, offline_take_fn *take, void *context,
                    struct store_error *error);
 
 /* Notes something that is damaged; `fatal`: a start is refused for it, or loses something. */
 void offline_note_damage(struct offline *offline, const char *sentence, bool fatal);
+
+/* Opens the engine anew, after a failure behind which it may take no more; NULL where it cannot. */
+int offline_reopen(struct offline *offline);
+
+/* The report as it was before the log was read; what is noted from here on is not of the log. */
+void offline_begin_verdict(struct offline *offline);
+void offline_keep_verdict(struct offline *offline);
 
 /* Tells whoever wants to know how far it is; `what` is being read. */
 void offline_tell_progress(const struct offline *offline, const char *what, uint64_t done,

@@ -61,6 +61,19 @@ static int check_worth(const char *from, const struct store_report *report,
         from);
 }
 
+/* Without a good base the log alone may have everything; else what can be read of the base. */
+static int choose_base(struct offline *offline, struct store_error *error)
+{
+    struct store_report *report = offline->report;
+    int rc = offline_follow(offline, NULL, NULL, error);
+    if (rc != 0 || report->has_base || offline->engine == NULL ||
+        report->end.position >= offline->found.position)
+        return rc;
+    report->partial = report->has_base = true;
+    report->base = offline->found;
+    return offline_follow(offline, NULL, NULL, error);
+}
+
 static int fill(struct rescue *rescue, const struct store_options *options,
                 struct store_error *error)
 {
@@ -72,7 +85,8 @@ static int fill(struct rescue *rescue, const struct store_options *options,
     int rc = store_fill_begin(&rescue->fill, &own, error);
     if (rc != 0)
         return rc;
-    rc = offline_load(offline, put_over, rescue, error);
+    rc = report->partial ? offline_load_partly(offline, put_over, rescue, error)
+                         : offline_load(offline, put_over, rescue, error);
     if (rc == 0)
         rc = offline_follow(offline, put_over, rescue, error);
     if (rc == 0)
@@ -94,7 +108,7 @@ int store_salvage(const char *from, const struct store_options *options,
     if (rc == 0)
         rc = check_place(from, options->directory, error);
     if (rc == 0)
-        rc = offline_follow(&rescue.offline, NULL, NULL, error);
+        rc = choose_base(&rescue.offline, error);
     if (rc == 0)
         rc = check_worth(from, report, error);
     if (rc == 0)

@@ -196,3 +196,147 @@ Test(salvage, of_random_damage_is_a_prefix_and_never_shorter_than_the_first_hole
         cr_assert_geq(seq, draws % 4 == 0 ? 60 : 120, "CUBBY_SEED=%u, round %u", seed, round);
     }
 }
+
+/* Bases of which only a part can be read, where the log does not go back to the first write. */
+
+enum { MANY = 5000 };
+
+static void put_many(struct fixture *own)
+{
+    char key[NAME_SIZE];
+    char value[NAME_SIZE];
+    for (unsigned i = 0; i < MANY; i++) {
+        snprintf(key, sizeof key, "many-%06u", i);
+        snprintf(value, sizeof value, "value %u of many", i);
+        store_begin(own->store, START_MS);
+        cr_assert_eq(keys_put(&own->keys, slice_of_text(key), slice_of_text(value),
+                              i % 3 == 0 ? FAR_MS + i : 0),
+                     0);
+        cr_assert_eq(store_end(own->store, NULL), 0);
+    }
+    cr_assert_eq(store_commit(own->store), 0);
+    write_checkpoint(own);
+    store_begin(own->store, START_MS);
+    cr_assert_eq(keys_put(&own->keys, slice_of_text("behind"), slice_of_text("the base"), 0), 0);
+    cr_assert_eq(store_end(own->store, NULL), 0);
+    cr_assert_eq(store_commit(own->store), 0);
+    take_copy(own);
+    flip(own, first_segment, 100, 1); /* in the first group: the log alone has nothing */
+}
+
+/* What is there of many is right, and as much as is not lost; the log behind the base is there. */
+static void check_saved(struct fixture *own, uint64_t lost)
+{
+    char name[NAME_SIZE];
+    char value[NAME_SIZE];
+    struct keys_entry entry;
+    uint64_t there = 0;
+    close_store(own);
+    own->engine = NULL;
+    cr_assert_eq(inspect(own, own->saved), 0);
+    cr_assert_eq(own->report->damages_in_all, 0, "%s", own->report->damages[0].message);
+    open_well(own, own->saved);
+    for (unsigned i = 0; i < MANY; i++) {
+        snprintf(name, sizeof name, "many-%06u", i);
+        snprintf(value, sizeof value, "value %u of many", i);
+        if (keys_get(&own->keys, slice_of_text(name), &entry) != 0)
+            continue;
+        there++;
+        cr_assert(slice_equal(entry.value, slice_of_text(value)), "%s", name);
+        cr_assert_eq(entry.expires_at_ms, i % 3 == 0 ? FAR_MS + i : 0, "%s", name);
+    }
+    cr_assert_eq(there + lost, MANY, "%" PRIu64 " are there, %" PRIu64 " lost", there, lost);
+    cr_assert_eq(keys_get(&own->keys, slice_of_text("behind"), &entry), 0);
+}
+
+/* Replaces bytes wherever they are in a file of the copy. */
+static void replace(struct fixture *own, const char *name, const char *old, const char *new)
+{
+    char path[PATH_SIZE];
+    size_t size = strlen(old);
+    unsigned replaced = 0;
+    path_in_copy(own, name, path);
+    struct content content = read_path(path);
+    for (size_t at = 0; at + size <= content.size; at++)
+        if (memcmp(content.bytes + at, old, size) == 0) {
+            memcpy(content.bytes + at, new, size);
+            replaced++;
+        }
+    cr_assert_gt(replaced, 0);
+    write_path(path, content.bytes, content.size);
+    free(content.bytes);
+}
+
+static void salvage_part(struct fixture *own)
+{
+    int rc = salvage(own);
+    cr_assert_eq(rc, 0, "code %d: %s", rc, own->error.message);
+    cr_assert(own->report->partial);
+}
+
+Test(salvage, of_lmdb_with_one_bad_entry_leaves_that_out_and_names_it)
+{
+    struct fixture *own = fixture_new("lmdb");
+    put_many(own);
+    replace(own, "lmdb/data.mdb", "many-002501\x03", "many-002501\xff");
+    salvage_part(own);
+    cr_assert(says(own, "in table keys, many-002501: what is stored is no entry"));
+    cr_assert_eq(own->report->lost[STORE_KEYS], 1);
+    check_saved(own, 1);
+    fixture_free(own);
+}
+
+Test(salvage, of_lmdb_with_a_key_out_of_order_leaves_that_out_wherever_it_would_belong)
+{
+    static const char *const names[] = {"many-902503", "aany-002503"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char said[NAME_SIZE];
+        struct fixture *own = fixture_new("lmdb");
+        put_many(own);
+        replace(own, "lmdb/data.mdb", "many-002503", names[i]);
+        salvage_part(own);
+        snprintf(said, sizeof said, "in table keys, %s: it is not in order", names[i]);
+        cr_assert(says(own, said), "%s", own->report->damages[0].message);
+        cr_assert_eq(own->report->lost[STORE_KEYS], 1);
+        check_saved(own, 1);
+        fixture_free(own);
+    }
+}
+
+static void table_file(struct fixture *own, char path[NAME_SIZE])
+{
+    size_t largest = 0;
+    char directory[PATH_SIZE];
+    path_in_copy(own, "rocksdb", directory);
+    DIR *list = opendir(directory);
+    for (const struct dirent *entry; (entry = readdir(list)) != NULL;) {
+        char name[NAME_SIZE];
+        if (strstr(entry->d_name, ".sst") == NULL)
+            continue;
+        snprintf(name, sizeof name, "rocksdb/%.100s", entry->d_name);
+        size_t size = end_of(own, name);
+        if (size > largest)
+            strcpy(path, name);
+        largest = size > largest ? size : largest;
+    }
+    closedir(list);
+    cr_assert_gt(largest, 0);
+}
+
+Test(salvage, of_rocksdb_with_a_block_that_is_bad_reads_on_behind_it)
+{
+    char name[NAME_SIZE];
+    for (unsigned share = 1; share < 8; share++) {
+        struct fixture *own = fixture_new("rocksdb");
+        put_many(own);
+        table_file(own, name);
+        flip(own, name, end_of(own, name) * share / 10, 1);
+        salvage_part(own);
+        uint64_t lost = own->report->lost[STORE_KEYS];
+        cr_assert_lt(lost, MANY / 4, "%" PRIu64 " are lost", lost);
+        cr_assert(lost == 0 || says(own, "table keys cannot be read from "), "%s",
+                  own->report->damages[0].message);
+        check_saved(own, lost);
+        fixture_free(own);
+    }
+}
