@@ -224,7 +224,7 @@ ParameterizedTest(const char *engine, scale_on_disk, the_head_is_as_near_after_a
         least = each[i] < least ? each[i] : least;
         most = each[i] > most ? each[i] : most;
     }
-    cr_log_warn("%s, %d jobs: %.2f us for a pop at the beginning, %.2f at the end, %.2f to %.2f in "
+    cr_log_info("%s, %d jobs: %.2f us for a pop at the beginning, %.2f at the end, %.2f to %.2f in "
                 "between; %.0f us for the first after a restart",
                 engine, many, each[0], each[PARTS - 1], least, most, restarted_us);
     cr_assert_lt(each[PARTS - 1], 4 * each[0] + 20, "%s: %.2f us, and %.2f at the beginning",
