@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 enum {
-    PREPARE_STEP = 1 << 20, /* bytes between two looks at whether the pool is closing */
+    PREPARE_STEP = 1 << 18, /* bytes that are prepared at once */
     RETRY_MS = 1000,
 };
 
@@ -85,6 +85,17 @@ static bool is_stopping(struct pool *pool)
 }
 
 /*
+ * What is in the page cache must not grow: the log's fdatasync would wait behind all of it. Where a
+ * file system cannot do this, that is how it is; the fdatasync at the end tells of everything else.
+ */
+static void flush(int file, uint64_t offset, uint64_t end)
+{
+    (void)sync_file_range(file, (off_t)offset, (off_t)(end - offset),
+                          SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                              SYNC_FILE_RANGE_WAIT_AFTER);
+}
+
+/*
  * Writes zeros, because only blocks that were written once take an fdatasync without metadata;
  * fallocate before it, so that a disk without room says so before it was filled up.
  */
@@ -99,6 +110,7 @@ static int fill(struct pool *pool, int file, uint64_t size)
         int cause = segment_zero(pool->io, file, offset, end);
         if (cause != 0)
             return cause;
+        flush(file, offset, end);
     }
     return pool->io->fdatasync(pool->io->context, file) == 0 ? 0 : errno;
 }
