@@ -349,7 +349,7 @@ void log_trim(struct log *log, uint64_t position, uint64_t retain)
     if (position > log->synced && log_sync(log) != 0)
         return;
     size_t old = count_old(log, position, retain);
-    if (old == 0)
+    if (old == 0 || (log->segments[old]->first > log->synced && log_sync(log) != 0))
         return;
     for (size_t i = 0; i < old; i++)
         pool_retire(log->pool, log->segments[i]);

@@ -154,7 +154,8 @@ uint64_t log_synced(const struct log *log);
 /*
  * Lets go of segments whose groups are all at or before `position` (what a checkpoint covers) and
  * which are not among the newest `retain` bytes. Their files are used again. Syncs the log first
- * where `position` is not yet durable.
+ * where `position`, or the first group of what is kept, is not yet durable: a log that begins with
+ * a torn group is taken for damaged.
  */
 void log_trim(struct log *log, uint64_t position, uint64_t retain);
 

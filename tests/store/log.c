@@ -220,6 +220,22 @@ Test(log, fills_a_segment_to_its_last_byte)
     fixture_free(f);
 }
 
+/* A start takes the beginning of a log that was trimmed for damaged where it is torn. */
+Test(log, lets_nothing_go_before_what_follows_is_durable)
+{
+    struct fixture *f = fixture_new();
+    f->options.durability = LOG_NONE;
+    start_well(f);
+    while (log_oldest_seq(f->log) == 1) {
+        cr_assert_eq(log_sync(f->log), 0);
+        commit(f, 10000);
+        log_trim(f->log, log_position(f->log) - 1, 0); /* all but this group is durable */
+    }
+    cr_assert_eq(log_oldest_seq(f->log), f->seq);
+    cr_assert_eq(log_synced(f->log), log_position(f->log));
+    fixture_free(f);
+}
+
 Test(log, gives_a_group_that_is_larger_than_a_segment_its_own)
 {
     struct fixture *f = fixture_new();
