@@ -1,66 +1,52 @@
 #include "daemon/connections.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zmq.h>
 
-enum { EVENTS = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_MONITOR_STOPPED };
-
 struct connections {
     void *socket;
     void *monitor;
-    pthread_t thread;
-    atomic_llong count;
+    uint64_t count;
 };
 
-/* An event is two frames, of which the first begins with its number in 16 bits; -1 at the end. */
-static int next_event(void *monitor)
-{
-    uint8_t frame[6];
-    char endpoint[1];
-    uint16_t event;
-    if (zmq_recv(monitor, frame, sizeof frame, 0) < 0 ||
-        zmq_recv(monitor, endpoint, sizeof endpoint, 0) < 0)
-        return errno == EINTR ? 0 : -1;
-    memcpy(&event, frame, sizeof event);
-    return event;
-}
+/* Two frames, of which the first has a number in 16 bits and a value in 32. */
+struct event {
+    uint16_t number;
+    int32_t value;
+};
 
-static void *read_events(void *argument)
+static bool next_event(void *monitor, struct event *event)
 {
-    struct connections *connections = argument;
-    int event;
-    while ((event = next_event(connections->monitor)) >= 0 && event != ZMQ_EVENT_MONITOR_STOPPED) {
-        if (event == ZMQ_EVENT_ACCEPTED)
-            atomic_fetch_add(&connections->count, 1);
-        else if (event == ZMQ_EVENT_DISCONNECTED)
-            atomic_fetch_sub(&connections->count, 1);
-    }
-    return NULL;
+    uint8_t frame[sizeof event->number + sizeof event->value];
+    char endpoint[1];
+    int size = zmq_recv(monitor, frame, sizeof frame, ZMQ_DONTWAIT);
+    if (size < 0 || zmq_recv(monitor, endpoint, sizeof endpoint, ZMQ_DONTWAIT) < 0)
+        return false;
+    memcpy(&event->number, frame, sizeof event->number);
+    memcpy(&event->value, frame + sizeof event->number, sizeof event->value);
+    return true;
 }
 
 struct connections *connections_watch(void *zmq_context, void *socket)
 {
     char endpoint[64];
-    int linger = 0;
+    int none = 0;
     struct connections *connections = calloc(1, sizeof *connections);
     if (connections == NULL)
         return NULL;
     connections->socket = socket;
     snprintf(endpoint, sizeof endpoint, "inproc://monitor-%p", socket);
-    if (zmq_socket_monitor(socket, endpoint, EVENTS) != 0)
+    if (zmq_socket_monitor(socket, endpoint, ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED) != 0)
         goto err_after_alloc;
     connections->monitor = zmq_socket(zmq_context, ZMQ_PAIR);
     if (connections->monitor == NULL ||
-        zmq_setsockopt(connections->monitor, ZMQ_LINGER, &linger, sizeof linger) != 0 ||
+        zmq_setsockopt(connections->monitor, ZMQ_LINGER, &none, sizeof none) != 0 ||
+        zmq_setsockopt(connections->monitor, ZMQ_RCVHWM, &none, sizeof none) != 0 ||
         zmq_connect(connections->monitor, endpoint) != 0)
-        goto err_after_monitor;
-    errno = pthread_create(&connections->thread, NULL, read_events, connections);
-    if (errno != 0)
         goto err_after_monitor;
     return connections;
 
@@ -73,10 +59,28 @@ err_after_alloc:
     return NULL;
 }
 
-uint64_t connections_count(struct connections *connections)
+void *connections_socket(const struct connections *connections)
 {
-    long long count = atomic_load(&connections->count);
-    return count > 0 ? (uint64_t)count : 0;
+    return connections->monitor;
+}
+
+void connections_read(struct connections *connections, void (*ended)(void *context, int file),
+                      void *context)
+{
+    struct event event;
+    while (next_event(connections->monitor, &event)) {
+        if (event.number == ZMQ_EVENT_ACCEPTED) {
+            connections->count++;
+        } else if (event.number == ZMQ_EVENT_DISCONNECTED) {
+            connections->count -= connections->count > 0;
+            ended(context, event.value);
+        }
+    }
+}
+
+uint64_t connections_count(const struct connections *connections)
+{
+    return connections->count;
 }
 
 void connections_free(struct connections **pointer)
@@ -85,7 +89,6 @@ void connections_free(struct connections **pointer)
     if (connections == NULL)
         return;
     zmq_socket_monitor(connections->socket, NULL, 0);
-    pthread_join(connections->thread, NULL);
     zmq_close(connections->monitor);
     free(connections);
     *pointer = NULL;

@@ -59,7 +59,7 @@ struct outbox_message outbox_message(const struct outbox *outbox, size_t index)
     const struct outbox_place *place = &outbox->places[index];
     const uint8_t *bytes = outbox->bytes.data + place->start;
     return (struct outbox_message){
-        .peer = {slice_of(bytes, place->peer_size), place->empty_frame},
+        .peer = {.id = slice_of(bytes, place->peer_size), .empty_frame = place->empty_frame},
         .payload = slice_of(bytes + place->peer_size, place->payload_size),
         .tag = place->tag,
     };

@@ -22,6 +22,7 @@
 struct peer {
     struct slice id;
     bool empty_frame;
+    int connection; /* that its request came by, a file descriptor; 0: unknown */
 };
 
 /* A message as it is taken out: views that live until the outbox is next changed. */

@@ -298,13 +298,41 @@ static enum taken take_request(struct server *server, struct exchange *exchange,
     return A_REQUEST;
 }
 
+static void connection_ended(void *context, int file)
+{
+    struct server *server = context;
+    watches_connection_ended(server->service.watches, file);
+}
+
+static void read_connections(struct server *server)
+{
+    connections_read(server->connections, connection_ended, server);
+    server->counters.connections = connections_count(server->connections);
+}
+
+/*
+ * Which connection a request that concerns a watch came by; 0 for others. What was said of an
+ * earlier one with the same number is read before: it must not end what begins here.
+ */
+static int connection_of(struct server *server, struct arrival *arrival)
+{
+    enum wire_method method = arrival->request.method;
+    if (method != WIRE_METHOD_WATCH && method != WIRE_METHOD_WATCH_CREDIT)
+        return 0;
+    read_connections(server);
+    int file = zmq_msg_get(&arrival->payload, ZMQ_SRCFD);
+    return file > 0 ? file : 0;
+}
+
 /* Of what may take long it is noted how long it took. */
 static struct service_answer execute(struct server *server, struct exchange *exchange,
-                                     const struct wire_request *request, uint64_t time_ms)
+                                     struct arrival *arrival, uint64_t time_ms)
 {
+    const struct wire_request *request = &arrival->request;
     const struct peer peer = {
-        slice_of(zmq_msg_data(&exchange->peer), zmq_msg_size(&exchange->peer)),
-        exchange->empty_frame};
+        .id = slice_of(zmq_msg_data(&exchange->peer), zmq_msg_size(&exchange->peer)),
+        .empty_frame = exchange->empty_frame,
+        .connection = connection_of(server, arrival)};
     exchange->is_long = deferred_may_take_long(request);
     if (!exchange->is_long)
         return service_execute(&server->service, request, &peer, time_ms, &server->replies);
@@ -323,7 +351,7 @@ static void carry_out(struct server *server, struct exchange *exchange, struct a
 {
     if (arrival->executable) {
         exchange->offset = server->replies.size;
-        struct service_answer answer = execute(server, exchange, &arrival->request, time_ms);
+        struct service_answer answer = execute(server, exchange, arrival, time_ms);
         exchange->size = server->replies.size - exchange->offset;
         exchange->tag = answer.tag;
         exchange->first = answer.first;
@@ -762,7 +790,7 @@ static int turn(struct server *server)
     uint64_t time_ms = now_ms(server, begin_us);
     server->turn_us = begin_us;
     server->counters.uptime_ms = (begin_us - server->start_us) / 1000;
-    server->counters.connections = connections_count(server->connections);
+    read_connections(server);
     server->counters.waiting = broadcast_waiting(server->broadcast);
     server->service.announce = broadcast_wants_queues(server->broadcast);
     carry_out_held(server, time_ms);
@@ -845,6 +873,7 @@ int server_run(struct server *server)
         {.socket = server->requests, .events = ZMQ_POLLIN},
         {.socket = server->publish, .events = ZMQ_POLLIN},
         {.fd = server->signal_fd, .events = ZMQ_POLLIN},
+        {.socket = connections_socket(server->connections), .events = ZMQ_POLLIN},
     };
     for (;;) {
         if (zmq_poll(items, sizeof items / sizeof items[0], idle_ms(server)) < 0 &&

@@ -89,7 +89,7 @@ enum wire_code waits_begin(struct call *call)
 
 static struct peer peer_of(const struct wait *wait)
 {
-    return (struct peer){wait->peer, wait->empty_frame};
+    return (struct peer){.id = wait->peer, .empty_frame = wait->empty_frame};
 }
 
 /* False where memory is out: it goes on waiting. */

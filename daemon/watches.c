@@ -52,6 +52,27 @@ struct watch *watches_find(struct watches *watches, uint64_t id)
     return NULL;
 }
 
+static struct hook **slot_of_connection(struct watches *watches, int connection)
+{
+    return &watches->connections[(unsigned)connection % WATCHES_SLOTS];
+}
+
+static void disconnect(struct watch *watch)
+{
+    if (watch->connection > 0)
+        unhook(&watch->by_connection);
+    watch->connection = 0;
+}
+
+static void connect(struct watches *watches, struct watch *watch, int connection)
+{
+    disconnect(watch);
+    watch->left = false;
+    watch->connection = connection;
+    if (connection > 0)
+        hook_in(slot_of_connection(watches, connection), &watch->by_connection);
+}
+
 /* The peer's own one, as its requests see it. */
 static struct watch *find_of(struct watches *watches, const struct peer *peer, uint64_t id)
 {
@@ -137,6 +158,7 @@ void watch_destroy(struct watches *watches, struct watch *watch)
     link_remove(&watch->idle);
     unhook(&watch->by_id);
     unhook(&watch->by_peer);
+    disconnect(watch);
     leave_group(watches, watch->group);
     free(watch);
     watches->count--;
@@ -243,6 +265,7 @@ static struct watch *make(struct watches *watches, const struct peer *peer, stru
     link_init(&watch->list);
     link_init(&watch->idle);
     hook_in(watches_slot_of_peer(watches, peer->id), &watch->by_peer);
+    connect(watches, watch, peer->connection);
     watches->count++;
     return watch;
 }
@@ -278,6 +301,7 @@ enum wire_code watches_give(struct watches *watches, const struct peer *peer, ui
     if (!note(watches, (struct action){watch, GIVEN, credit}))
         return WIRE_STORAGE_FULL;
     watch->credit += credit;
+    connect(watches, watch, peer->connection);
     return WIRE_OK;
 }
 
@@ -313,6 +337,36 @@ void watches_commit(struct watches *watches)
     for (size_t i = 0; i < watches->action_count; i++)
         commit(watches, &watches->actions[i]);
     watches->action_count = 0;
+}
+
+void watches_connection_ended(struct watches *watches, int connection)
+{
+    struct hook *next;
+    for (struct hook *hook = *slot_of_connection(watches, connection); hook != NULL; hook = next) {
+        struct watch *watch = link_owner(hook, struct watch, by_connection);
+        next = hook->next;
+        if (watch->connection != connection)
+            continue;
+        disconnect(watch);
+        watch->left = watch->credit == 0;
+        watches->some_left = watches->some_left || watch->left;
+    }
+}
+
+void watches_remove_left(struct watches *watches)
+{
+    if (!watches->some_left)
+        return;
+    watches->some_left = false;
+    for (size_t i = 0; i < WATCHES_SLOTS; i++) {
+        struct hook *next;
+        for (struct hook *hook = watches->ids[i]; hook != NULL; hook = next) {
+            struct watch *watch = link_owner(hook, struct watch, by_id);
+            next = hook->next;
+            if (watch->left)
+                watch_destroy(watches, watch);
+        }
+    }
 }
 
 void watches_abandon(struct watches *watches)

@@ -52,6 +52,13 @@ enum wire_code watches_give(struct watches *watches, const struct peer *peer, ui
                             uint64_t credit);
 enum wire_code watches_cancel(struct watches *watches, const struct peer *peer, uint64_t id);
 
+/*
+ * The connection with this number has ended. Watches without credit whose latest request came by it
+ * go with the next watches_notify: nothing is sent to them that would find out. To be told before a
+ * request of another connection with that number.
+ */
+void watches_connection_ended(struct watches *watches, int connection);
+
 void watches_commit(struct watches *watches);
 void watches_abandon(struct watches *watches);
 

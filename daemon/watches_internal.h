@@ -39,8 +39,11 @@ struct watch {
     struct link idle; /* those with credit, by due_ms */
     struct hook by_id;
     struct hook by_peer;
+    struct hook by_connection; /* if it has one */
+    int connection;            /* its client's, as of the last request; 0: none, or it has ended */
     enum place place;
     bool cancelled; /* in this turn */
+    bool left;      /* its connection has ended while it had no credit */
     bool empty_frame;
     uint8_t peer_size;
     uint8_t peer[];
@@ -78,6 +81,8 @@ struct watches {
     struct prefixes prefixes;
     struct hook *ids[WATCHES_SLOTS];
     struct hook *peers[WATCHES_SLOTS];
+    struct hook *connections[WATCHES_SLOTS];
+    bool some_left;
     struct link fresh;
     struct link behind; /* its first one is reading */
     struct link idle;
@@ -111,6 +116,9 @@ struct watch *watches_find(struct watches *watches, uint64_t id);
 struct slice watch_peer(const struct watch *watch);
 struct hook **watches_slot_of_peer(struct watches *watches, struct slice peer);
 void watch_destroy(struct watches *watches, struct watch *watch);
+
+/* Those that have no credit and whose connection has ended; not while a turn is carried out. */
+void watches_remove_left(struct watches *watches);
 
 void watches_note_time(struct watches *watches, uint64_t now_ms);
 

@@ -52,7 +52,7 @@ static bool add_piece(struct watches *watches, struct group *group, size_t start
 static struct buffer *begin_message(struct outbox *outbox, const struct watch *watch,
                                     const char *method)
 {
-    const struct peer peer = {watch_peer(watch), watch->empty_frame};
+    const struct peer peer = {.id = watch_peer(watch), .empty_frame = watch->empty_frame};
     struct buffer *out = outbox_begin(outbox, &peer);
     wire_pack_notification(out, method);
     return out;
@@ -307,6 +307,7 @@ static void end_waiting(struct watches *watches, struct watch *watch, struct out
 bool watches_notify(struct watches *watches, uint64_t now_ms, struct outbox *outbox)
 {
     watches_note_time(watches, now_ms);
+    watches_remove_left(watches);
     if (!catch_tail(watches, outbox))
         return true;
     watches->sent = 0;

@@ -6,7 +6,7 @@
 static bool add(struct outbox *outbox, const char *peer, bool empty_frame, const char *payload,
                 uint64_t tag)
 {
-    const struct peer to = {slice_of_text(peer), empty_frame};
+    const struct peer to = {.id = slice_of_text(peer), .empty_frame = empty_frame};
     buffer_append_slice(outbox_begin(outbox, &to), slice_of_text(payload));
     return outbox_end(outbox, tag);
 }
@@ -35,7 +35,7 @@ Test(outbox, messages_come_out_in_order_with_their_peers)
 Test(outbox, what_is_taken_back_leaves_no_trace)
 {
     struct outbox outbox = {0};
-    const struct peer peer = {slice_of_text("peer"), false};
+    const struct peer peer = {.id = slice_of_text("peer")};
     cr_assert(add(&outbox, "a", false, "1", 1));
     buffer_append(outbox_begin(&outbox, &peer), "lost", 4);
     outbox_take_back(&outbox);
@@ -51,7 +51,7 @@ Test(outbox, what_is_taken_back_leaves_no_trace)
 Test(outbox, a_message_for_which_memory_was_out_is_none)
 {
     struct outbox outbox = {0};
-    const struct peer peer = {slice_of_text("peer"), false};
+    const struct peer peer = {.id = slice_of_text("peer")};
     outbox_begin(&outbox, &peer)->failed = true;
     cr_assert_not(outbox_end(&outbox, 1));
     cr_assert(add(&outbox, "b", false, "2", 2));

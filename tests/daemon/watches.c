@@ -355,6 +355,28 @@ Test(watches, all_watches_of_a_peer_go_with_it)
     HEARS("y:2,0,2,[[2,0,1,\"put\",\"b\",1,nil]] ");
 }
 
+Test(watches, one_without_credit_goes_with_the_connection_of_its_latest_request)
+{
+    as("a");
+    fixture.peer.connection = 5;
+    call("watch", "[{\"prefix\":\"x\",\"credit\":0}]");
+    call("watch", "[{\"prefix\":\"with\",\"credit\":1}]");
+    call("watch", "[{\"prefix\":\"moved\",\"credit\":0}]");
+    fixture.peer.connection = 6;
+    call("watch.credit", with_id(2, ",1"));
+    put("moved");
+    HEARS("a:2,0,1,[[1,0,1,\"put\",\"moved\",1,nil]] ");
+    watches_connection_ended(watches, 5);
+    cr_assert_eq(watches_count(watches), 3, "not while a turn is carried out");
+    HEARS("");
+    cr_assert_eq(watches_count(watches), 2);
+    watches_connection_ended(watches, 6);
+    HEARS("");
+    cr_assert_eq(watches_count(watches), 1);
+    put("with");
+    HEARS("a:1,0,2,[[2,0,1,\"put\",\"with\",1,nil]] ");
+}
+
 Test(watches, there_is_a_maximum_of_them)
 {
     for (unsigned i = 0; i < WIRE_MAX_WATCHES; i++)

@@ -327,6 +327,26 @@ class Ends(unittest.TestCase):
             eventually(lambda: client.call("put", "key", 1) and
                        client.call("stats")["watches"] == 0, "all have gone")
 
+    def test_watches_without_credit_go_with_their_connection_and_no_others(self):
+        with Daemon() as daemon, Client(daemon) as client:
+            seq = client.call("hello")["seq"]
+            kept = []
+            for _ in range(30):
+                with Client(daemon) as other:
+                    begin(other, credit=0)
+                    spent = begin(other, credit=1)
+                    client.call("put", "key", 1)
+                    notification(other, spent)
+                kept.append(Client(daemon))  # soon by a connection of the same number
+                kept[-1].watch = begin(kept[-1], credit=0, since=seq)
+            eventually(lambda: client.call("stats")["watches"] == len(kept), "the others have gone")
+            for other in kept:
+                other.send_request(7, "watch.credit", other.watch, 1)
+                replies = [unpack(other.receive()[-1]) for _ in range(2)]
+                self.assertIn([1, 7, None, True], replies)
+                other.close()
+            eventually(lambda: client.call("stats")["watches"] == 0, "all have gone")
+
 
 class Many(unittest.TestCase):
     def test_a_thousand_watches_at_once_hear_what_is_theirs(self):
