@@ -259,11 +259,23 @@ static void ask(struct cubby_subscription *subscription)
 
 /* ---- Listening ------------------------------------------------------------------------------ */
 
+/* Whether what a message tells of, and so all that may be missing before it, has been delivered. */
+static bool is_covered(const struct cubby_subscription *subscription, uint8_t topic,
+                       struct wire_cursor params)
+{
+    struct cubby_change change = {0};
+    int rc =
+        topic == 'k' ? results_read_change(&params, &change) : wire_read_uint(&params, &change.seq);
+    return rc == 0 && change.seq <= subscription->done;
+}
+
 /*
  * Reads [epoch, drops, …. False where something may be missing: the messages before the first
- * one of a connection cannot be known, so the first is always suspicious.
+ * one of a connection cannot be known, so the first is always suspicious. While some subscriber
+ * stalls each message has higher drops; those that waited while we asked are covered by the answer.
  */
-static bool read_head(struct cubby_subscription *subscription, struct wire_cursor *params)
+static bool read_head(struct cubby_subscription *subscription, uint8_t topic,
+                      struct wire_cursor *params)
 {
     struct slice epoch;
     uint64_t drops;
@@ -271,10 +283,13 @@ static bool read_head(struct cubby_subscription *subscription, struct wire_curso
     if (wire_read_array(params, &count) != 0 || wire_read_bytes(params, &epoch) != 0 ||
         wire_read_uint(params, &drops) != 0)
         return false;
-    bool known = subscription->has_drops && subscription->drops == drops;
+    bool first = !subscription->has_drops;
+    bool raised = subscription->drops != drops;
     subscription->has_drops = true;
     subscription->drops = drops;
-    return known && same_epoch(subscription, epoch);
+    if (first || !same_epoch(subscription, epoch))
+        return false;
+    return !raised || is_covered(subscription, topic, *params);
 }
 
 static void on_change(struct cubby_subscription *subscription, struct wire_cursor params)
@@ -310,7 +325,7 @@ static void on_payload(struct cubby_subscription *subscription, uint8_t topic, s
     if (wire_decode_notification(payload, &notification) != 0)
         return;
     struct wire_cursor params = wire_cursor_of(notification.params);
-    if (!read_head(subscription, &params))
+    if (!read_head(subscription, topic, &params))
         suspect(subscription, now_ms());
     else if (topic == 'k')
         on_change(subscription, params);

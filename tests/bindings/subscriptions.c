@@ -205,6 +205,30 @@ Test(subscriptions, raised_drops_are_caught_up_with_from_the_last_whole_transact
     end(&heard);
 }
 
+Test(subscriptions, drops_that_are_raised_again_and_again_are_asked_about_once)
+{
+    struct heard heard = {0};
+    subscribe(&heard, "k", NULL);
+    settle(&heard, "a", 3);
+    publish(&heard, "a", 1, put(4, 0, 1));
+    publish(&heard, "a", 2, put(6, 0, 1));
+    publish(&heard, "a", 3, put(7, 0, 1));
+    peer_publish_heartbeat(&heard.peer, "a", 4, 7);
+    publish(&heard, "a", 4, put(9, 0, 1));
+    publish(&heard, "a", 5, put(11, 0, 1));
+    expect_hello(&heard, "a", 8);
+    expect_changes(&heard, 3);
+    struct wire_change changes[] = {put(4, 0, 1), put(5, 0, 1), put(6, 0, 1), put(7, 0, 1)};
+    peer_answer_changes(&heard.peer, "a", 8, changes, 4);
+    expect_hello(&heard, "a", 11);
+    expect_changes(&heard, 9);
+    struct wire_change more[] = {put(10, 0, 1), put(11, 0, 1)};
+    peer_answer_changes(&heard.peer, "a", 11, more, 2);
+    peer_wait_for(heard.cubby, &heard.changes, 7);
+    expect_heard(&heard, "4.0 5.0 6.0 7.0 9.0 10.0 11.0 ");
+    end(&heard);
+}
+
 Test(subscriptions, a_heartbeat_past_what_arrived_is_caught_up_with)
 {
     struct heard heard = {0};
