@@ -388,6 +388,34 @@ CUBBY_API enum cubby_status cubby_send_queue_extend(struct cubby *cubby, uint64_
 CUBBY_API enum cubby_status cubby_queue_cancel(struct cubby *cubby, uint64_t request,
                                                const struct cubby_call_options *options);
 
+/* ---- Announcements -------------------------------------------------------------------------- */
+
+/* Each lives during the callback, which may do what a cubby_callback may. */
+struct cubby_queue_subscriber {
+    /*
+     * A transaction brought ready jobs to a queue that had none, even if a worker that waited took
+     * them; or a pause ended while there were some. `seq` is the newest as of it.
+     */
+    void (*on_ready)(void *context, struct cubby_bytes queue, uint64_t seq);
+    /*
+     * Announcements may have been missed: look at the queues that matter. So it is once connected,
+     * or connected again, when the daemon says that it dropped messages or says nothing for three
+     * seconds. What was missed is told by nobody. NULL: not told.
+     */
+    void (*on_missed)(void *context);
+};
+
+/*
+ * Hears of all queues whose name begins with `prefix`, on the broadcast, in cubby_poll and in the
+ * functions that wait. It takes no jobs: to wait for one, reserve with wait_ms. *subscription may
+ * be NULL; it is ended by cubby_unsubscribe or with the handle. Never blocks. CUBBY_NO_MEMORY;
+ * CUBBY_MISUSE without on_ready.
+ */
+CUBBY_API enum cubby_status cubby_subscribe_queues(struct cubby *cubby, struct cubby_bytes prefix,
+                                                   const struct cubby_queue_subscriber *subscriber,
+                                                   void *context,
+                                                   struct cubby_subscription **subscription);
+
 #ifdef __cplusplus
 }
 #endif

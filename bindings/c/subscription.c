@@ -12,6 +12,9 @@
  * What a suspicion costs is a `hello`, whose seq is the target: it is read after the message that
  * made us suspicious, so whatever that message announced has a seq up to it. Then pages of
  * `changes` follow until the target is reached. The message itself need not be kept.
+ *
+ * A subscription to queues is always LISTENING: nobody can be asked what was announced, so a
+ * suspicion is told to the program.
  */
 #include "bindings/c/subscription.h"
 
@@ -33,15 +36,17 @@ struct cubby_subscription {
     struct cubby *cubby;
     struct cubby_subscription *next;
     struct cubby_subscriber subscriber;
+    struct cubby_queue_subscriber queues; /* with on_ready: it is one to queues, not to changes */
     void *context;
     void *socket;        /* SUB */
-    struct buffer topic; /* `k` and the prefix */
+    struct buffer topic; /* `k` or `q`, and the prefix */
     struct buffer epoch; /* empty: not known yet */
     enum state state;
     int64_t retry_ms; /* SUSPECT: do not ask before */
     int64_t heard_ms; /* LISTENING: when the broadcast last said something */
     bool placed;      /* `done` means something */
     bool compacted;   /* the history behind `done` is gone */
+    bool missed;      /* queues: to be told */
     bool dead;        /* unsubscribed; freed when no reply and no callback needs it */
     bool has_drops;
     uint64_t drops;
@@ -60,6 +65,20 @@ static void suspect(struct cubby_subscription *subscription, int64_t retry_ms)
 {
     subscription->state = SUSPECT;
     subscription->retry_ms = retry_ms;
+}
+
+static bool is_to_queues(const struct cubby_subscription *subscription)
+{
+    return subscription->queues.on_ready != NULL;
+}
+
+/* Something may be missing. */
+static void doubt(struct cubby_subscription *subscription)
+{
+    if (is_to_queues(subscription))
+        subscription->missed = true;
+    else
+        suspect(subscription, now_ms());
 }
 
 static void go_live(struct cubby_subscription *subscription)
@@ -259,6 +278,15 @@ static void ask(struct cubby_subscription *subscription)
 
 /* ---- Listening ------------------------------------------------------------------------------ */
 
+/* Of changes the epoch is that of the place, which a hello says. */
+static void note_epoch(struct cubby_subscription *subscription, struct slice epoch)
+{
+    if (!is_to_queues(subscription))
+        return;
+    buffer_clear(&subscription->epoch);
+    buffer_append_slice(&subscription->epoch, epoch);
+}
+
 /* Whether what a message tells of, and so all that may be missing before it, has been delivered. */
 static bool is_covered(const struct cubby_subscription *subscription, uint8_t topic,
                        struct wire_cursor params)
@@ -287,9 +315,13 @@ static bool read_head(struct cubby_subscription *subscription, uint8_t topic,
     bool raised = subscription->drops != drops;
     subscription->has_drops = true;
     subscription->drops = drops;
-    if (first || !same_epoch(subscription, epoch))
+    if (!same_epoch(subscription, epoch)) {
+        note_epoch(subscription, epoch);
         return false;
-    return !raised || is_covered(subscription, topic, *params);
+    }
+    if (is_to_queues(subscription))
+        return !first && !raised;
+    return !first && (!raised || is_covered(subscription, topic, *params));
 }
 
 static void on_change(struct cubby_subscription *subscription, struct wire_cursor params)
@@ -319,17 +351,50 @@ static void on_heartbeat(struct cubby_subscription *subscription, struct wire_cu
         subscription->done = seq;
 }
 
+/* An announcement counts whatever may be missing before it. */
+static void on_queue(struct cubby_subscription *subscription, struct wire_cursor params)
+{
+    struct cubby *cubby = subscription->cubby;
+    bool nested = cubby->dispatching;
+    uint64_t seq;
+    struct slice queue;
+    if (!is_to_queues(subscription) || wire_read_uint(&params, &seq) != 0 ||
+        wire_read_bytes(&params, &queue) != 0)
+        return;
+    subscription->done = seq;
+    cubby->dispatching = true;
+    subscription->queues.on_ready(subscription->context, bytes_of_slice(queue), seq);
+    cubby->dispatching = nested;
+}
+
+/* Once for all that has come. */
+static void tell_missed(struct cubby_subscription *subscription)
+{
+    struct cubby *cubby = subscription->cubby;
+    bool nested = cubby->dispatching;
+    bool missed = subscription->missed;
+    subscription->missed = false;
+    if (!missed || subscription->dead || subscription->queues.on_missed == NULL)
+        return;
+    cubby->dispatching = true;
+    subscription->queues.on_missed(subscription->context);
+    cubby->dispatching = nested;
+}
+
 static void on_payload(struct cubby_subscription *subscription, uint8_t topic, struct slice payload)
 {
     struct wire_notification notification;
     if (wire_decode_notification(payload, &notification) != 0)
         return;
     struct wire_cursor params = wire_cursor_of(notification.params);
-    if (!read_head(subscription, topic, &params))
-        suspect(subscription, now_ms());
-    else if (topic == 'k')
+    bool complete = read_head(subscription, topic, &params);
+    if (!complete)
+        doubt(subscription);
+    if (topic == 'q')
+        on_queue(subscription, params);
+    else if (complete && topic == 'k')
         on_change(subscription, params);
-    else
+    else if (complete && topic == 'h')
         on_heartbeat(subscription, params);
 }
 
@@ -340,7 +405,7 @@ static void on_message(struct cubby_subscription *subscription, zmq_msg_t *messa
     uint8_t first = zmq_msg_size(message) > 0 ? topic[0] : 0;
     if (zmq_msg_more(message) == 0) {
         subscription->has_drops = false;
-        suspect(subscription, now_ms());
+        doubt(subscription);
         return;
     }
     int size = zmq_msg_recv(message, subscription->socket, ZMQ_DONTWAIT);
@@ -387,8 +452,11 @@ static int work_on(struct cubby_subscription *subscription, int64_t now)
         events = read_broadcast(subscription, now);
     if (subscription->dead)
         return events;
-    if (subscription->state == LISTENING && now - subscription->heard_ms >= SILENCE_MS)
-        suspect(subscription, now);
+    if (subscription->state == LISTENING && now - subscription->heard_ms >= SILENCE_MS) {
+        subscription->heard_ms = now;
+        doubt(subscription);
+    }
+    tell_missed(subscription);
     if (subscription->state == SUSPECT && now_ms() >= subscription->retry_ms) {
         ask(subscription);
         events++;
@@ -519,7 +587,7 @@ static int reserve_item(struct cubby *cubby)
 static int set_place(struct cubby_subscription *subscription, struct cubby_bytes prefix,
                      const struct cubby_subscribe_options *options)
 {
-    buffer_append(&subscription->topic, "k", 1);
+    buffer_append(&subscription->topic, is_to_queues(subscription) ? "q" : "k", 1);
     buffer_append(&subscription->topic, prefix.data, prefix.size);
     if (options != NULL && options->has_since) {
         subscription->placed = true;
@@ -529,20 +597,19 @@ static int set_place(struct cubby_subscription *subscription, struct cubby_bytes
     return subscription->topic.failed || subscription->epoch.failed ? -1 : 0;
 }
 
-enum cubby_status cubby_subscribe(struct cubby *cubby, struct cubby_bytes prefix,
-                                  const struct cubby_subscriber *subscriber, void *context,
-                                  struct cubby_subscription **subscription,
-                                  const struct cubby_subscribe_options *options)
+static enum cubby_status begin(const struct cubby_subscription *wanted, struct cubby_bytes prefix,
+                               const struct cubby_subscribe_options *options,
+                               struct cubby_subscription **subscription)
 {
-    if (subscriber->on_change == NULL)
-        return handle_fail(cubby, CUBBY_MISUSE, "a subscriber without on_change");
-    struct cubby_subscription *made = calloc(1, sizeof(*made));
+    struct cubby *cubby = wanted->cubby;
+    struct cubby_subscription *made = malloc(sizeof(*made));
     if (made == NULL)
         return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the subscription");
-    made->cubby = cubby;
-    made->subscriber = *subscriber;
-    made->context = context;
-    suspect(made, 0);
+    *made = *wanted;
+    if (is_to_queues(made))
+        go_live(made);
+    else
+        suspect(made, 0);
     if (set_place(made, prefix, options) != 0 || reserve_item(cubby) != 0) {
         free_subscription(made);
         return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the subscription");
@@ -557,6 +624,29 @@ enum cubby_status cubby_subscribe(struct cubby *cubby, struct cubby_bytes prefix
     if (subscription != NULL)
         *subscription = made;
     return CUBBY_OK;
+}
+
+enum cubby_status cubby_subscribe(struct cubby *cubby, struct cubby_bytes prefix,
+                                  const struct cubby_subscriber *subscriber, void *context,
+                                  struct cubby_subscription **subscription,
+                                  const struct cubby_subscribe_options *options)
+{
+    if (subscriber->on_change == NULL)
+        return handle_fail(cubby, CUBBY_MISUSE, "a subscriber without on_change");
+    const struct cubby_subscription wanted = {
+        .cubby = cubby, .subscriber = *subscriber, .context = context};
+    return begin(&wanted, prefix, options, subscription);
+}
+
+enum cubby_status cubby_subscribe_queues(struct cubby *cubby, struct cubby_bytes prefix,
+                                         const struct cubby_queue_subscriber *subscriber,
+                                         void *context, struct cubby_subscription **subscription)
+{
+    if (subscriber->on_ready == NULL)
+        return handle_fail(cubby, CUBBY_MISUSE, "a subscriber without on_ready");
+    const struct cubby_subscription wanted = {
+        .cubby = cubby, .queues = *subscriber, .context = context};
+    return begin(&wanted, prefix, NULL, subscription);
 }
 
 /* The handle frees it: this may be one of its own callbacks, and a reply may be on its way. */

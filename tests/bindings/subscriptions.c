@@ -385,3 +385,85 @@ Test(subscriptions, the_descriptor_is_quiet_while_a_question_is_out)
     }
     end(&heard);
 }
+
+/* What was announced, as text: "mail@4 ", and how often something may have been missed. */
+struct announced {
+    struct peer peer;
+    unsigned missed;
+    unsigned ready;
+    char text[256];
+    size_t size;
+};
+
+static void hear_ready(void *context, struct cubby_bytes queue, uint64_t seq)
+{
+    struct announced *announced = context;
+    announced->ready++;
+    announced->size += (size_t)snprintf(announced->text + announced->size,
+                                        sizeof(announced->text) - announced->size, "%.*s@%u ",
+                                        (int)queue.size, (const char *)queue.data, (unsigned)seq);
+}
+
+static void hear_missed(void *context)
+{
+    struct announced *announced = context;
+    announced->missed++;
+}
+
+static void announce(struct announced *announced, const char *epoch, uint64_t drops, uint64_t seq)
+{
+    struct buffer payload = {0};
+    wire_pack_notification(&payload, "queue");
+    wire_pack_array(&payload, 4);
+    wire_pack_text(&payload, epoch);
+    wire_pack_uint(&payload, drops);
+    wire_pack_uint(&payload, seq);
+    wire_pack_text(&payload, "mail");
+    cr_assert_geq(zmq_send(announced->peer.pub, "qmail", 5, ZMQ_SNDMORE), 0);
+    cr_assert_geq(zmq_send(announced->peer.pub, payload.data, payload.size, 0), 0);
+    buffer_free(&payload);
+}
+
+Test(subscriptions, queues_are_announced_and_what_may_be_missing_is_told)
+{
+    static const struct cubby_queue_subscriber subscriber = {hear_ready, hear_missed};
+    struct announced announced = {0};
+    struct cubby_subscription *subscription = NULL;
+    peer_open(&announced.peer);
+    struct cubby *cubby = peer_client(&announced.peer);
+    cr_assert_eq(
+        cubby_subscribe_queues(cubby, cubby_text("m"), &subscriber, &announced, &subscription),
+        CUBBY_OK);
+    peer_wait_for(cubby, &announced.missed, 1);
+    do {
+        peer_publish_heartbeat(&announced.peer, "a", 0, 3);
+        cubby_poll(cubby, STEP_MS);
+    } while (announced.missed < 2);
+    announce(&announced, "a", 0, 4);
+    announce(&announced, "a", 0, 5);
+    peer_wait_for(cubby, &announced.ready, 2);
+    cr_assert_eq(announced.missed, 2);
+    announce(&announced, "a", 1, 6);
+    peer_wait_for(cubby, &announced.missed, 3);
+    announce(&announced, "b", 0, 1);
+    peer_wait_for(cubby, &announced.missed, 4);
+    cr_assert_str_eq(announced.text, "mail@4 mail@5 mail@6 mail@1 ");
+    cubby_unsubscribe(&subscription);
+    announce(&announced, "b", 0, 2);
+    cubby_poll(cubby, QUIET_MS);
+    cr_assert_eq(announced.ready, 4);
+    cubby_close(&cubby);
+    peer_close(&announced.peer);
+}
+
+Test(subscriptions, queues_without_a_callback_are_misuse)
+{
+    static const struct cubby_queue_subscriber subscriber = {NULL, hear_missed};
+    struct peer peer;
+    peer_open(&peer);
+    struct cubby *cubby = peer_client(&peer);
+    cr_assert_eq(cubby_subscribe_queues(cubby, cubby_text(""), &subscriber, NULL, NULL),
+                 CUBBY_MISUSE);
+    cubby_close(&cubby);
+    peer_close(&peer);
+}
