@@ -14,6 +14,7 @@
  * To change it, give the format another number and read both.
  */
 #include "store/rocks.h"
+#include "store/rocks_manifest.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -400,6 +401,30 @@ static int mend_current(const char *path, const struct files *files, struct stor
     return store_fail(error, STORE_IO, "cannot mend %s: %s", path, strerror(errno));
 }
 
+/* The manifest that CURRENT names, and whether its end is torn; where it cannot be told it is not.
+ */
+static bool is_manifest_torn(const char *directory, char *path, uint64_t *end)
+{
+    char name[64];
+    bool torn = false;
+    snprintf(name, sizeof name, "MANIFEST-%06llu", (unsigned long long)read_current(directory));
+    if (join_path(path, directory, name) != 0 || manifest_find_torn_end(path, &torn, end) != 0)
+        return false;
+    return torn;
+}
+
+static int mend_manifest(const char *directory, struct store_error *error)
+{
+    char path[MAX_PATH];
+    uint64_t end;
+    if (!is_manifest_torn(directory, path, &end))
+        return STORE_OK;
+    int cause = manifest_cut(path, end);
+    if (cause == 0)
+        return STORE_OK;
+    return store_fail(error, STORE_IO, "cannot mend %s: %s", path, strerror(cause));
+}
+
 /*
  * RocksDB begins anew where CURRENT is missing, and removes what is there. STORE_NOT_FOUND where
  * nothing is lost by that.
@@ -414,7 +439,9 @@ static int check_directory(const char *path, bool read_only, struct store_error 
         return store_fail(error, STORE_CORRUPT,
                           "%s/CURRENT is missing: restore the directory from a backup", path);
     if (!read_only)
-        return mend_current(path, &files, error);
+        rc = mend_current(path, &files, error);
+    if (!read_only)
+        return rc == STORE_OK ? mend_manifest(path, error) : rc;
     return files.current && (files.named || files.tables) ? STORE_OK : STORE_NOT_FOUND;
 }
 
@@ -492,6 +519,19 @@ static rocksdb_t *open_files(struct rocks *rocks, const char *path, bool read_on
     return rocksdb_open_for_read_only(rocks->options, path, 0, text);
 }
 
+/* Who only reads cannot mend what a start mends, and says so. */
+static int fail_open(const char *path, bool read_only, char *text, struct store_error *error)
+{
+    char manifest[MAX_PATH];
+    uint64_t end;
+    if (!read_only || !is_manifest_torn(path, manifest, &end))
+        return fail(error, path, text);
+    rocksdb_free(text);
+    return store_fail(error, STORE_CORRUPT,
+                      "%.300s ends with a write that was not finished: a start cuts it off",
+                      manifest);
+}
+
 int rocks_open(struct rocks **result, const struct engine_options *options,
                struct rocks_state *state, struct store_error *error)
 {
@@ -509,7 +549,8 @@ int rocks_open(struct rocks **result, const struct engine_options *options,
     rocks->nothing = rocksdb_writebatch_create();
     memset(state, 0, sizeof *state);
     rocks->db = open_files(rocks, path, options->read_only, &text);
-    rc = text != NULL ? fail(error, path, text) : read_mark(rocks, path, state, error);
+    rc = text != NULL ? fail_open(path, options->read_only, text, error)
+                      : read_mark(rocks, path, state, error);
     if (rc != STORE_OK) {
         destroy(rocks);
         return rc;

@@ -457,6 +457,30 @@ Test(engine_rocksdb, a_damaged_manifest_is_found)
     place_remove(&place);
 }
 
+/* The length is there, and of what follows nothing: what a power failure may leave of a record. */
+Test(engine_rocksdb, a_manifest_whose_last_record_is_torn_is_cut_by_a_start_alone)
+{
+    static const uint8_t torn[7 + 95] = {0x7d, 0xf1, 0xaa, 0xdc, 95};
+    struct place place = written_place();
+    struct store_error error = {0};
+    struct engine *engine = NULL;
+    struct engine_mark mark;
+    char path[400];
+    find_file(&place, "MANIFEST", path, sizeof path);
+    FILE *file = fopen(path, "a");
+    cr_assert_not_null(file);
+    cr_assert_eq(fwrite(torn, 1, sizeof torn, file), sizeof torn);
+    fclose(file);
+    struct engine_options options = {.directory = place.path, .read_only = true};
+    cr_assert_eq(methods->open(&engine, &options, &mark, &error), STORE_CORRUPT);
+    cr_assert_not_null(strstr(error.message, "a start cuts it off"), "%s", error.message);
+    engine = open_at(&place, &mark);
+    cr_assert_eq(mark.position, 9);
+    cr_assert_eq(count_all(engine), 5000);
+    methods->close(engine);
+    place_remove(&place);
+}
+
 Test(engine_rocksdb, cache_and_buffers_stay_near_the_limit)
 {
     struct place place = place_make();
