@@ -402,14 +402,29 @@ static int hand_out(struct memory_cursor *cursor, bool placed, struct slice *key
     return STORE_OK;
 }
 
+/* Through the table's finger, and moves that to what is found: it is likely to be deleted next. */
+static int seek_present(struct memory_cursor *cursor, struct slice sought, struct slice *key,
+                        struct slice *value)
+{
+    struct finger *finger = point(cursor->memory, cursor->table, sought);
+    copy_path(&cursor->path, &finger->path);
+    int result = hand_out(cursor, tree_settle(&cursor->path), key, value);
+    if (result != STORE_OK || finger->found)
+        return result;
+    copy_path(&finger->path, &cursor->path);
+    finger->found = true;
+    finger->key_size = cursor->key_size;
+    memcpy(finger->key, cursor->key, cursor->key_size);
+    return STORE_OK;
+}
+
 static int memory_cursor_seek(struct engine_cursor *cursor, struct slice key,
                               struct slice *found_key, struct slice *value)
 {
     struct memory_cursor *own = cursor_of(cursor);
     if (own->memory != NULL && key.size <= ENGINE_MAX_KEY)
-        copy_path(&own->path, &point(own->memory, own->table, key_of(key))->path);
-    else
-        tree_find(own->tree, key_of(key), &own->path);
+        return seek_present(own, key_of(key), found_key, value);
+    tree_find(own->tree, key_of(key), &own->path);
     return hand_out(own, tree_settle(&own->path), found_key, value);
 }
 

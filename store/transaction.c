@@ -219,6 +219,14 @@ static int64_t find_or_insert(struct transaction *transaction, struct slice body
     return NOT_FOUND;
 }
 
+static uint8_t *write_slice(uint8_t *at, struct slice bytes)
+{
+    if (bytes.size > 0)
+        memcpy(at, bytes.data, bytes.size);
+    return at + bytes.size;
+}
+
+/* There is room for it. */
 static void append_operation(struct buffer *body, unsigned code, bool is_put, struct slice key,
                              struct slice head, struct slice value, struct slice *stored)
 {
@@ -227,11 +235,10 @@ static void append_operation(struct buffer *body, unsigned code, bool is_put, st
     at += write_varint(at, key.size);
     if (is_put)
         at += write_varint(at, head.size + value.size);
+    at = write_slice(at, key);
+    *stored = slice_of(at, head.size + value.size);
+    at = write_slice(write_slice(at, head), value);
     body->size = (size_t)(at - body->data);
-    buffer_append_slice(body, key);
-    *stored = slice_of(body->data + body->size, head.size + value.size);
-    buffer_append_slice(body, head);
-    buffer_append_slice(body, value);
 }
 
 int transaction_add(struct transaction *transaction, struct buffer *body, size_t start,
