@@ -213,7 +213,8 @@ static void begin(struct edit *edit, struct tree *tree, struct space *space, str
     edit->retired_count = 0;
     edit->row = &edit->rows[0];
     edit->spare = &edit->rows[1];
-    space_sweep(space, SPACE_SWEEP_WRITE);
+    if (space->doomed != NULL)
+        space_sweep(space, SPACE_SWEEP_WRITE);
 }
 
 static void *make_block(struct edit *edit, size_t size)

@@ -3,8 +3,9 @@
  * struct and freezes the space has a snapshot of the tree, which others may read meanwhile.
  *
  * A write allocates all that it needs before it changes anything. Where it can, it changes one
- * leaf in place; else it builds new pages for the leaf, and for those above it up to one that can
- * take the new children in place, or up to the root.
+ * leaf in place, or puts a larger or smaller copy in its place. Else (a leaf splits, merges, loses
+ * some of its prefix, or is shared with a snapshot) it builds new pages for the leaf, and for those
+ * above it up to one that can take the new children in place, or up to the root.
  */
 #ifndef STORE_MEMORY_TREE_H
 #define STORE_MEMORY_TREE_H

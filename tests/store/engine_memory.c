@@ -126,6 +126,100 @@ Test(engine_memory, pages_shrink_and_merge_as_keys_go)
     engine_memory.close(engine);
 }
 
+/* Lists as queues have them, in one table: appended to behind, taken from in front. */
+enum { LISTS = 5, PADDING = 400, LIST_STEPS = 60000, LONGEST_LIST = 2000 };
+
+struct span {
+    unsigned first;
+    unsigned end;
+};
+
+/* Long, so that few of them are in a page and the tree is deep. */
+static struct slice list_key(unsigned list, unsigned number, uint8_t key[PADDING])
+{
+    memset(key, '-', PADDING);
+    key[0] = (uint8_t)('a' + list);
+    for (unsigned i = 0; i < 4; i++)
+        key[PADDING - 1 - i] = (uint8_t)(number >> 8 * i);
+    return slice_of(key, PADDING);
+}
+
+static void check_head(struct engine_cursor *cursor, unsigned list, struct span span)
+{
+    uint8_t first[PADDING];
+    uint8_t head[PADDING];
+    struct slice key;
+    struct slice value;
+    int rc = engine_memory.cursor_seek(cursor, list_key(list, 0, first), &key, &value);
+    bool any = rc == STORE_OK && key.data[0] == 'a' + list;
+    cr_assert_eq(any, span.first < span.end, "list %u", list);
+    cr_assert(!any || slice_equal(key, list_key(list, span.first, head)), "list %u", list);
+}
+
+static void check_all(struct engine_cursor *cursor, const struct span *spans)
+{
+    uint8_t bytes[PADDING];
+    struct slice key;
+    struct slice value;
+    int rc = engine_memory.cursor_seek(cursor, slice_of_text(""), &key, &value);
+    for (unsigned list = 0; list < LISTS; list++) {
+        for (unsigned i = spans[list].first; i < spans[list].end; i++) {
+            cr_assert_eq(rc, STORE_OK);
+            cr_assert(slice_equal(key, list_key(list, i, bytes)));
+            rc = engine_memory.cursor_next(cursor, &key, &value);
+        }
+    }
+    cr_assert_eq(rc, STORE_NOT_FOUND);
+}
+
+/* Appends, takes the first, or gives it back. */
+static void step(struct engine *engine, struct random *random, unsigned list, struct span *span,
+                 bool grows)
+{
+    uint8_t bytes[PADDING];
+    struct slice value = filled(random_below(random, 40), 'v');
+    unsigned action = (unsigned)random_below(random, 8);
+    if (action == 0 && span->first > 0) {
+        struct slice key = list_key(list, --span->first, bytes);
+        cr_assert_eq(engine_memory.put(engine, 0, key, value), STORE_OK);
+    } else if (action > (grows ? 2 : 5) && span->end - span->first < LONGEST_LIST) {
+        struct slice key = list_key(list, span->end++, bytes);
+        cr_assert_eq(engine_memory.get(engine, 0, key, &value), STORE_NOT_FOUND);
+        cr_assert_eq(engine_memory.put(engine, 0, key, filled(20, 'v')), STORE_OK);
+    } else if (span->first < span->end) {
+        struct slice key = list_key(list, span->first++, bytes);
+        cr_assert_eq(engine_memory.delete(engine, 0, key), STORE_OK);
+        cr_assert_eq(engine_memory.get(engine, 0, key, &value), STORE_NOT_FOUND);
+    }
+}
+
+Test(engine_memory, lists_side_by_side_are_found_from_wherever_the_last_key_was)
+{
+    struct random random = random_start();
+    struct gate gate;
+    struct engine *engine = open_gated(&gate);
+    struct engine_snapshot *snapshot = NULL;
+    struct engine_cursor *cursor;
+    struct span spans[LISTS] = {{0}};
+    unsigned list = 0;
+    printf("seed %llu\n", (unsigned long long)random.seed);
+    cr_assert_eq(engine_memory.cursor_open(engine, NULL, 0, &cursor), STORE_OK);
+    for (unsigned i = 0; i < LIST_STEPS; i++) {
+        if (random_below(&random, 6) == 0)
+            list = (unsigned)random_below(&random, LISTS);
+        step(engine, &random, list, &spans[list], i / 20000 % 2 == 0);
+        check_head(cursor, list, spans[list]);
+        if (i % 5000 == 2500)
+            cr_assert_eq(engine_memory.snapshot(engine, &snapshot), STORE_OK);
+        if (i % 5000 == 4999) {
+            check_all(cursor, spans);
+            engine_memory.release(engine, snapshot);
+        }
+    }
+    engine_memory.cursor_close(cursor);
+    engine_memory.close(engine);
+}
+
 /* Of keys all over the tree, few in each page. */
 Test(engine_memory, near_its_limit_every_delete_gives_memory_back)
 {
