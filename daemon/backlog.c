@@ -21,19 +21,32 @@ static void release(void *bytes, void *hint)
     free(head);
 }
 
-int backlog_message(struct backlog *backlog, zmq_msg_t *message, size_t size)
+/* Where the head is handed over nothing of it is touched any more. */
+static struct head *make(struct backlog *backlog, struct slice first, struct slice rest)
 {
-    struct head *head = malloc(sizeof *head + size);
+    struct head *head = malloc(sizeof *head + first.size + rest.size);
+    if (head == NULL)
+        return NULL;
+    uint8_t *bytes = (uint8_t *)(head + 1);
+    memcpy(bytes, first.data, first.size);
+    if (rest.size > 0)
+        memcpy(bytes + first.size, rest.data, rest.size);
+    head->counted = first.size + rest.size + BACKLOG_OVERHEAD;
+    atomic_fetch_add_explicit(&backlog->bytes, head->counted, memory_order_relaxed);
+    atomic_store_explicit(&head->backlog, backlog, memory_order_release);
+    return head;
+}
+
+int backlog_message(struct backlog *backlog, zmq_msg_t *message, struct slice first,
+                    struct slice rest)
+{
+    struct head *head = make(backlog, first, rest);
     if (head == NULL)
         return -1;
-    head->counted = size + BACKLOG_OVERHEAD;
-    atomic_store_explicit(&head->backlog, backlog, memory_order_release);
-    if (zmq_msg_init_data(message, head + 1, size, release, head) != 0) {
-        free(head);
-        return -1;
-    }
-    atomic_fetch_add_explicit(&backlog->bytes, head->counted, memory_order_relaxed);
-    return 0;
+    if (zmq_msg_init_data(message, head + 1, first.size + rest.size, release, head) == 0)
+        return 0;
+    release(NULL, head);
+    return -1;
 }
 
 size_t backlog_bytes(const struct backlog *backlog)

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <zmq.h>
 
+#include "wire/bytes.h"
+
 enum { BACKLOG_OVERHEAD = 128 }; /* of a message, beside its bytes: what is allocated with them */
 
 /* All zeros: nothing waits. It outlives the messages: they end with their ZeroMQ context. */
@@ -17,8 +19,9 @@ struct backlog {
     atomic_size_t bytes; /* libzmq's threads take messages off it */
 };
 
-/* Makes a message of this size, to be filled by the caller. -1: no memory. */
-int backlog_message(struct backlog *backlog, zmq_msg_t *message, size_t size);
+/* Makes a message of these bytes, `first` of which there are some, and `rest`. -1: no memory. */
+int backlog_message(struct backlog *backlog, zmq_msg_t *message, struct slice first,
+                    struct slice rest);
 
 /* What waits now, BACKLOG_OVERHEAD of each message included. */
 size_t backlog_bytes(const struct backlog *backlog);

@@ -242,14 +242,11 @@ static void send_parts(struct broadcast *broadcast, struct slice topic, struct s
     zmq_msg_t payload;
     if (zmq_msg_init_size(&topic_frame, topic.size) != 0)
         goto err_no_memory;
-    if (backlog_message(&broadcast->backlog, &payload, head.size + rest.size) != 0) {
+    if (backlog_message(&broadcast->backlog, &payload, head, rest) != 0) {
         zmq_msg_close(&topic_frame);
         goto err_no_memory;
     }
     memcpy(zmq_msg_data(&topic_frame), topic.data, topic.size);
-    memcpy(zmq_msg_data(&payload), head.data, head.size);
-    if (rest.size > 0)
-        memcpy((uint8_t *)zmq_msg_data(&payload) + head.size, rest.data, rest.size);
     send_message(broadcast, &topic_frame, &payload);
     return;
 
