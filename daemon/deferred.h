@@ -9,10 +9,10 @@
  * DEFERRED_QUIET_US, nothing waits. Nothing waits at the head of its peer's line for longer than
  * DEFERRED_MAX_WAIT_US either, nor once deferred_is_full, nor when the daemon stops.
  *
- *     deferred_offer(deferred, &message, now_us)          each message that was read: true, it
- * waits deferred_take(deferred, true, now_us, &message)     each turn: one that is due
- *     deferred_charge(deferred, peer, took_us, now_us);   one that took long
- *     deferred_end_turn(deferred, now_us);
+ *     deferred_offer(deferred, &message, now_us)         each that was read; true: it waits
+ *     deferred_take(deferred, true, now_us, &message)    each turn: one that is due
+ *     deferred_charge(deferred, peer, took_us, now_us)   one that took long
+ *     deferred_end_turn(deferred, now_us)
  *
  * What waits is messages as they were read. It has no sockets and no clock: times are monotonic, in
  * us, and arguments. All memory is taken at the start, so that nothing can fail later.

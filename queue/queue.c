@@ -264,7 +264,7 @@ static int give_back_popped(struct queues *queues, const struct job *job)
         rc = job_add(queues, queue, &record, job->body);
     if (rc == 0 && record.dedup.size > 0 && !taken)
         rc = record_put_window(queues->store, record.queue, record.dedup, record.id, 0);
-    if (rc == 0)
+    if (rc == 0 && queue->now.counts.acked > 0) /* a queue made anew meanwhile counts from zero */
         queue->now.counts.acked--;
     return rc;
 }
