@@ -519,10 +519,11 @@ static int finish(struct edit *edit, int result)
     return result;
 }
 
-/* Where one entry is appended after the other the leaf gets room for several. */
+/* Where one entry is appended after the other the leaf gets room for several, if there is any. */
 static size_t append_capacity(const struct edit *edit, const struct page *leaf, size_t used)
 {
-    size_t room = edit->tree->appended == leaf ? used / 2 : 0;
+    bool grows = edit->tree->appended == leaf && !space_is_tight(edit->space);
+    size_t room = grows ? used / 2 : 0;
     return page_capacity(used + room < PAGE_MAX_SIZE ? used + room : PAGE_MAX_SIZE, false);
 }
 

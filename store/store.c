@@ -544,7 +544,7 @@ int store_put(struct store *store, enum store_table table, struct slice key, str
     if (store->status.full && change != STORE_RESERVED)
         return STORE_FULL;
     if (!quiet &&
-        !store_has_room(store, growth(key, head.size + value.size, existed ? &old : NULL)))
+        !store_has_room_for_put(store, growth(key, head.size + value.size, existed ? &old : NULL)))
         return STORE_FULL;
     rc = note_write(store, table, quiet ? OPERATION_PUT : OPERATION_CHANGE_PUT,
                     change == STORE_RESERVED, key, existed ? &old : NULL, head, value, &stored);

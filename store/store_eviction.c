@@ -3,7 +3,7 @@
 
 #include "store/store_internal.h"
 
-bool store_has_room(struct store *store, size_t more)
+static bool has_room_under(struct store *store, size_t more, uint64_t limit)
 {
     struct engine *engine = store->engine;
     if (store->memory_limit == 0)
@@ -11,10 +11,21 @@ bool store_has_room(struct store *store, size_t more)
     uint64_t memory = engine->methods->memory(engine);
     if (store->evicts)
         memory += store->sieve.memory - engine->methods->held(engine);
-    if (memory + more <= store->memory_limit)
+    if (memory + more <= limit)
         return true;
     store->short_of_room = true;
     return false;
+}
+
+bool store_has_room(struct store *store, size_t more)
+{
+    return has_room_under(store, more, store->memory_limit);
+}
+
+bool store_has_room_for_put(struct store *store, size_t growth)
+{
+    enum { PASSED = 8 << 10 };
+    return has_room_under(store, growth, store->memory_limit + (growth == 0 ? PASSED : 0));
 }
 
 bool store_was_short(const struct store *store)

@@ -49,4 +49,10 @@ int store_open_eviction(struct store *store, struct store_error *error);
 /* The key is there from now on, or no longer. */
 void store_track(struct store *store, unsigned table, struct slice key, bool present);
 
+/*
+ * store_has_room for a put that grows the contents by so many bytes. By none is right also where
+ * the put before it has passed the limit: pages are made for it, and they take more than its bytes.
+ */
+bool store_has_room_for_put(struct store *store, size_t growth);
+
 #endif
