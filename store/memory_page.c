@@ -278,7 +278,7 @@ void page_set_child(struct page *page, unsigned index, struct page_child child)
 void page_move_child(struct page *page, unsigned index, struct page *child)
 {
     memcpy((uint8_t *)read_cell(page, index).payload + offsetof(struct page_child, page), &child,
-           sizeof(child));
+           sizeof(struct page *));
 }
 
 void page_add_to_child(struct page *page, unsigned index, uint64_t more)

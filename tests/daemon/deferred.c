@@ -178,7 +178,7 @@ Test(deferred, others_are_active_until_they_have_their_replies)
     charge("heavy", TOOK_US);
     cr_assert(!offer_ping("other", 1));
     cr_assert(offer_batch("heavy", 1));
-    now_us += 2 * DEFERRED_QUIET_US;
+    now_us += UINT64_C(2) * DEFERRED_QUIET_US;
     deferred_end_turn(deferred, now_us);
     cr_assert_str_eq(take(true), "");
     cr_assert_eq(deferred_due_us(deferred), now_us + DEFERRED_QUIET_US);

@@ -71,11 +71,10 @@ static void fill_queues(void)
     push("other", "another queue");
     jobs.ready = push("q", "ready");
     push("q", "ready too");
-    struct job job = {0};
     jobs.leased = push_with("leases", "leased", (struct push_options){0});
     take_for("leases", 5000);
     jobs.dead = push("graves", "dead");
-    job = take("graves");
+    struct job job = take("graves");
     ok(bury(job.id, job.lease));
     jobs.delayed = push_with("q", "delayed", (struct push_options){.delay_ms = 7000});
     jobs.ranked = push_with("q", "ranked", (struct push_options){.priority = 7});

@@ -362,7 +362,7 @@ static void write_repeating(unsigned from, unsigned to)
 static void history_shows_keys_once(unsigned all)
 {
     unsigned last[1000];
-    struct store_history_change change;
+    struct store_history_change change = {.count = 0};
     struct store_history *history;
     for (unsigned i = 0; i < all; i++)
         last[repeating(i)] = i;
