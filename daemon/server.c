@@ -790,7 +790,6 @@ static int turn(struct server *server)
     uint64_t time_ms = now_ms(server, begin_us);
     server->turn_us = begin_us;
     server->counters.uptime_ms = (begin_us - server->start_us) / 1000;
-    read_connections(server);
     server->counters.waiting = broadcast_waiting(server->broadcast);
     server->service.announce = broadcast_wants_queues(server->broadcast);
     carry_out_held(server, time_ms);
@@ -884,6 +883,8 @@ int server_run(struct server *server)
         }
         if ((items[1].revents & ZMQ_POLLIN) != 0)
             broadcast_receive(server->broadcast);
+        if ((items[3].revents & ZMQ_POLLIN) != 0)
+            read_connections(server);
         if (turn(server) != 0)
             return stop_after_failure(server);
         if ((items[2].revents & ZMQ_POLLIN) != 0 && take_signals(server)) {
