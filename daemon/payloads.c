@@ -2,7 +2,9 @@
 
 #include <stdlib.h>
 
-/* `owner` is also how ThreadSanitizer, which cannot look into libzmq, sees who has it after whom.
+/*
+ * `owner` is also how ThreadSanitizer, which cannot look into libzmq, sees who has a block after
+ * whom.
  */
 struct payload_block {
     struct payload_block *next;
