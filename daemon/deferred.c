@@ -72,14 +72,13 @@ static struct record *first_of(const struct link *list)
 
 /* Takes the first of the line. */
 static void take_first(struct deferred *deferred, struct record *record,
-                       struct deferred_message *message)
+                       struct router_message *message)
 {
     struct place *place = record->first;
     zmq_msg_move(message->peer, &place->peer);
     zmq_msg_move(message->payload, &place->payload);
     message->empty_frame = place->empty_frame;
     message->well_framed = place->well_framed;
-    message->is_long = place->is_long;
     record->first = place->next;
     place->next = deferred->free;
     deferred->free = place;
@@ -188,8 +187,8 @@ static void wait_for_turn(struct deferred *deferred, struct record *record, uint
     link_append(&deferred->waiting, &record->link);
 }
 
-static void add(struct deferred *deferred, struct record *record, struct deferred_message *message,
-                uint64_t now_us)
+static void add(struct deferred *deferred, struct record *record, struct router_message *message,
+                bool is_long, uint64_t now_us)
 {
     struct place *place = deferred->free;
     deferred->free = place->next;
@@ -198,7 +197,7 @@ static void add(struct deferred *deferred, struct record *record, struct deferre
     place->next = NULL;
     place->empty_frame = message->empty_frame;
     place->well_framed = message->well_framed;
-    place->is_long = message->is_long;
+    place->is_long = is_long;
     zmq_msg_init(&place->peer);
     zmq_msg_init(&place->payload);
     zmq_msg_move(&place->peer, message->peer);
@@ -217,12 +216,11 @@ bool deferred_may_take_long(const struct wire_request *request)
     return (wire_method_flags(request->method) & WIRE_LONG) != 0 || request->size >= DEFERRED_LARGE;
 }
 
-static bool may_take_long(struct deferred_message *message)
+static bool may_take_long(const struct router_message *message)
 {
     struct wire_request request;
     struct wire_error ignored; /* it is found again when the request is answered */
-    const struct slice payload =
-        slice_of(zmq_msg_data(message->payload), zmq_msg_size(message->payload));
+    const struct slice payload = router_bytes(message->payload);
     if (!message->well_framed)
         return false;
     return payload.size >= DEFERRED_LARGE ||
@@ -230,21 +228,20 @@ static bool may_take_long(struct deferred_message *message)
             deferred_may_take_long(&request));
 }
 
-bool deferred_offer(struct deferred *deferred, struct deferred_message *message, uint64_t now_us)
+bool deferred_offer(struct deferred *deferred, struct router_message *message, uint64_t now_us)
 {
     if (deferred->known == 0)
         return false;
-    struct record *record =
-        find(deferred, slice_of(zmq_msg_data(message->peer), zmq_msg_size(message->peer)));
+    struct record *record = find(deferred, router_bytes(message->peer));
     if (record == NULL) {
         deferred->other_us = now_us;
         deferred->others = true;
         return false;
     }
-    message->is_long = may_take_long(message);
-    if (!message->is_long && record->first == NULL)
+    bool is_long = may_take_long(message);
+    if (!is_long && record->first == NULL)
         return false;
-    add(deferred, record, message, now_us);
+    add(deferred, record, message, is_long, now_us);
     return true;
 }
 
@@ -282,7 +279,7 @@ uint64_t deferred_due_us(const struct deferred *deferred)
 }
 
 bool deferred_take(struct deferred *deferred, bool may_be_long, uint64_t now_us,
-                   struct deferred_message *message)
+                   struct router_message *message)
 {
     if (deferred->known == 0)
         return false;

@@ -20,8 +20,7 @@
 #ifndef DAEMON_DEFERRED_H
 #define DAEMON_DEFERRED_H
 
-#include <zmq.h>
-
+#include "daemon/router.h"
 #include "wire/request.h"
 
 enum {
@@ -39,15 +38,6 @@ enum {
 
 struct deferred;
 
-/* A message as it was read. The parts are where their owner has them. */
-struct deferred_message {
-    zmq_msg_t *peer; /* routing id */
-    zmq_msg_t *payload;
-    bool empty_frame; /* before the payload */
-    bool well_framed; /* the payload is all there was */
-    bool is_long;     /* its request may take long; set here */
-};
-
 /* Whether a request may take long, by its method and size. */
 bool deferred_may_take_long(const struct wire_request *request);
 
@@ -59,7 +49,7 @@ void deferred_free(struct deferred **deferred);
  * Offers a message that was read. True: it is to wait, and its parts were moved away, which leaves
  * empty ones. Only where it is not deferred_is_full. A peer that is not on record counts as active.
  */
-bool deferred_offer(struct deferred *deferred, struct deferred_message *message, uint64_t now_us);
+bool deferred_offer(struct deferred *deferred, struct router_message *message, uint64_t now_us);
 
 /* Whether nothing more is to be read before one was taken; then one is due at once. */
 bool deferred_is_full(const struct deferred *deferred);
@@ -69,7 +59,7 @@ bool deferred_is_full(const struct deferred *deferred);
  * none. One whose request may take long only where `may_be_long`.
  */
 bool deferred_take(struct deferred *deferred, bool may_be_long, uint64_t now_us,
-                   struct deferred_message *message);
+                   struct router_message *message);
 
 /* The turn is over, and the replies have left: others that were active in it are so until now. */
 void deferred_end_turn(struct deferred *deferred, uint64_t now_us);

@@ -1,16 +1,13 @@
 /*
- * The server: the sockets and the loop. One thread, in turns:
+ * The server: the loop. One thread, in turns:
  *
  *     wait      until a request, a subscriber, a signal or a time comes
- *     drain     requests, up to the TURN_MAX_ limits; each is carried out at once
+ *     drain     requests, up to the TURN_MAX_ limits; each is carried out at once (exchanges.h)
  *     commit    all of them, with one fsync
- *     flush     every reply and every change, in seq order
+ *     flush     every reply and every change, in seq order (exchanges.h)
  *     notify    what is new to the watches; then history for those that are behind, as time allows
  *
- * Heavy requests give way to others, see deferred.h.
- *
- * Nothing leaves before the commit that covers it. A request that begins a turn (WIRE_FIRST) ends
- * the drain, and is the first of the next turn.
+ * Nothing leaves before the commit that covers it.
  */
 #ifndef DAEMON_SERVER_H
 #define DAEMON_SERVER_H
@@ -19,12 +16,6 @@
 #include "daemon/journal.h"
 
 enum {
-    TURN_MAX_REQUESTS = 1024,
-    SERVER_WINDOW = STORE_MAX_PREFETCH, /* requests read before the first is carried out */
-    SERVER_WINDOW_BYTES = 64 << 10,     /* or so many bytes of them */
-    TURN_MAX_OF_ONE = 256,     /* while all are of one peer: who comes now waits no longer */
-    TURN_MAX_DRAIN_US = 4000,  /* before a turn takes no more; the last request may pass it */
-    TURN_MAX_BYTES = 8 << 20,  /* of replies, and of the log, before a turn takes no more */
     TURN_MAX_EXPIRIES = 4,     /* expiry transactions that one turn makes, of keys */
     TURN_MAX_JOB_EXPIRIES = 2, /* and of jobs, for each of which there is more to do */
     SERVER_BACKLOG = 4096,     /* peers that connect at once */

@@ -35,7 +35,7 @@ static bool offer_bytes(const char *name, struct slice bytes, bool well_framed)
 {
     zmq_msg_t peer;
     zmq_msg_t payload;
-    struct deferred_message message = {
+    struct router_message message = {
         .peer = &peer, .payload = &payload, .empty_frame = true, .well_framed = well_framed};
     set(&peer, name, strlen(name));
     set(&payload, bytes.data, bytes.size);
@@ -75,7 +75,7 @@ static const char *take(bool may_be_long)
     zmq_msg_t payload;
     struct wire_request request;
     struct wire_error error;
-    struct deferred_message message = {.peer = &peer, .payload = &payload};
+    struct router_message message = {.peer = &peer, .payload = &payload};
     zmq_msg_init(&peer);
     zmq_msg_init(&payload);
     text[0] = '\0';

@@ -1,0 +1,473 @@
+#include "daemon/exchanges.h"
+
+#include <errno.h>
+
+#include "daemon/clock.h"
+#include "daemon/deferred.h"
+
+/* A request of this turn, and its reply where it has one. */
+struct exchange {
+    zmq_msg_t peer;   /* routing id */
+    bool empty_frame; /* before the payload */
+    enum wire_answer answer;
+    uint64_t msgid;
+    size_t offset; /* of the reply in exchanges->replies */
+    size_t size;
+    size_t first; /* so many messages of the outbox leave before it */
+    uint64_t seq; /* newest as of the reply; the changes up to it leave right behind */
+    uint64_t tag; /* for service_undelivered */
+
+    bool is_long;     /* it might have taken long, so the next two are known */
+    uint64_t took_us; /* to carry out */
+    size_t wrote;     /* bytes of log */
+};
+
+/* A request that was read and is not yet carried out. */
+struct arrival {
+    zmq_msg_t payload;
+    bool executable;
+    struct wire_request request;
+};
+
+struct exchanges {
+    struct router *router;
+    struct service *service;
+    struct store *store;
+    struct deferred *deferred;
+
+    uint64_t turn_us; /* when this turn began, */
+    uint64_t time_ms; /* and what time it has */
+
+    struct exchange *items; /* of this turn */
+    size_t count;
+    size_t of_one;            /* the newest of them that are all of one peer, as far as we look */
+    size_t of_long;           /* how many are long */
+    struct arrival *arrivals; /* EXCHANGES_WINDOW of them */
+    struct arrival *held;     /* one of them that waits for the next turn, or NULL */
+    size_t held_at;           /* its exchange */
+    bool gave_way;            /* the turn carries out a deferred request that is heavy */
+    bool stopping;
+
+    struct buffer replies;
+    size_t outbox_sent; /* messages of the outbox that have left */
+};
+
+struct exchanges *exchanges_new(struct router *router, struct service *service)
+{
+    struct exchanges *exchanges = calloc(1, sizeof *exchanges);
+    if (exchanges == NULL)
+        return NULL;
+    exchanges->router = router;
+    exchanges->service = service;
+    exchanges->store = service->store;
+    exchanges->items = calloc(TURN_MAX_REQUESTS, sizeof *exchanges->items);
+    exchanges->arrivals = calloc(EXCHANGES_WINDOW, sizeof *exchanges->arrivals);
+    exchanges->deferred = deferred_new();
+    if (exchanges->items == NULL || exchanges->arrivals == NULL || exchanges->deferred == NULL)
+        exchanges_free(&exchanges);
+    return exchanges;
+}
+
+void exchanges_free(struct exchanges **pointer)
+{
+    struct exchanges *exchanges = *pointer;
+    if (exchanges == NULL)
+        return;
+    deferred_free(&exchanges->deferred);
+    buffer_free(&exchanges->replies);
+    free(exchanges->items);
+    free(exchanges->arrivals);
+    free(exchanges);
+    *pointer = NULL;
+}
+
+size_t exchanges_count(const struct exchanges *exchanges)
+{
+    return exchanges->count;
+}
+
+/* Reading: what is no good request is answered at once. */
+
+static void refuse_frames(struct exchanges *exchanges, struct arrival *arrival)
+{
+    arrival->executable = false;
+    arrival->request.answer = WIRE_ANSWER_NIL;
+    service_refuse(exchanges->service, &arrival->request, WIRE_BAD_REQUEST,
+                   "a request is one frame, or an empty one and one", &exchanges->replies);
+}
+
+static void read_request(struct exchanges *exchanges, struct exchange *exchange,
+                         struct arrival *arrival, const struct router_message *message)
+{
+    exchange->offset = exchanges->replies.size;
+    if (message->well_framed)
+        arrival->executable = service_read(exchanges->service, router_bytes(&arrival->payload),
+                                           &exchanges->replies, &arrival->request);
+    else
+        refuse_frames(exchanges, arrival);
+    exchange->empty_frame = message->empty_frame;
+    exchange->answer = arrival->request.answer;
+    exchange->msgid = arrival->request.msgid;
+    exchange->tag = 0;
+    exchange->first = 0;
+    exchange->is_long = false;
+    exchange->size = exchanges->replies.size - exchange->offset;
+}
+
+/* The message that the two are of. Its parts become empty ones. */
+static struct router_message begin_message(struct exchange *exchange, struct arrival *arrival)
+{
+    zmq_msg_init(&exchange->peer);
+    zmq_msg_init(&arrival->payload);
+    return (struct router_message){.peer = &exchange->peer, .payload = &arrival->payload};
+}
+
+enum taken { NOTHING, A_REQUEST, A_DEFERRED_ONE };
+
+/* Takes one message, if any is waiting; its bytes are added to `bytes`. */
+static enum taken take_request(struct exchanges *exchanges, struct exchange *exchange,
+                               struct arrival *arrival, size_t *bytes)
+{
+    struct counters *counters = exchanges->service->counters;
+    struct router_message message = begin_message(exchange, arrival);
+    if (router_receive(exchanges->router, &message) != 0)
+        return NOTHING;
+    *bytes += zmq_msg_size(&arrival->payload);
+    counters->requests++;
+    if (deferred_offer(exchanges->deferred, &message, exchanges->turn_us)) {
+        counters->deferred++;
+        return A_DEFERRED_ONE;
+    }
+    read_request(exchanges, exchange, arrival, &message);
+    return A_REQUEST;
+}
+
+/* Carrying out. */
+
+static void connection_ended(void *context, int file)
+{
+    struct exchanges *exchanges = context;
+    watches_connection_ended(exchanges->service->watches, file);
+}
+
+void exchanges_read_connections(struct exchanges *exchanges)
+{
+    struct connections *connections = exchanges->router->connections;
+    connections_read(connections, connection_ended, exchanges);
+    exchanges->service->counters->connections = connections_count(connections);
+}
+
+/*
+ * Which connection a request that concerns a watch came by; 0 for others. What was said of an
+ * earlier one with the same number is read before: it must not end what begins here.
+ */
+static int connection_of(struct exchanges *exchanges, struct arrival *arrival)
+{
+    enum wire_method method = arrival->request.method;
+    if (method != WIRE_METHOD_WATCH && method != WIRE_METHOD_WATCH_CREDIT)
+        return 0;
+    exchanges_read_connections(exchanges);
+    return router_connection(&arrival->payload);
+}
+
+/* Of what may take long it is noted how long it took. */
+static struct service_answer execute(struct exchanges *exchanges, struct exchange *exchange,
+                                     struct arrival *arrival)
+{
+    const struct wire_request *request = &arrival->request;
+    const struct peer peer = {.id = router_bytes(&exchange->peer),
+                              .empty_frame = exchange->empty_frame,
+                              .connection = connection_of(exchanges, arrival)};
+    exchange->is_long = deferred_may_take_long(request);
+    if (!exchange->is_long)
+        return service_execute(exchanges->service, request, &peer, exchanges->time_ms,
+                               &exchanges->replies);
+    size_t pending = store_pending(exchanges->store);
+    uint64_t begin_us = clock_us();
+    struct service_answer answer = service_execute(exchanges->service, request, &peer,
+                                                   exchanges->time_ms, &exchanges->replies);
+    exchange->took_us = clock_us() - begin_us;
+    exchange->wrote = store_pending(exchanges->store) - pending;
+    exchanges->of_long++;
+    return answer;
+}
+
+static void carry_out(struct exchanges *exchanges, struct exchange *exchange,
+                      struct arrival *arrival)
+{
+    if (arrival->executable) {
+        exchange->offset = exchanges->replies.size;
+        struct service_answer answer = execute(exchanges, exchange, arrival);
+        exchange->size = exchanges->replies.size - exchange->offset;
+        exchange->tag = answer.tag;
+        exchange->first = answer.first;
+        if (answer.later)
+            exchange->answer = WIRE_ANSWER_NONE;
+    }
+    exchange->seq = store_seq(exchanges->store);
+    zmq_msg_close(&arrival->payload);
+}
+
+/*
+ * Whether the request waits for the next turn, because it is to see only what is committed. It
+ * stays where it is, since what was read of it are views of the message.
+ */
+static bool hold(struct exchanges *exchanges, size_t taken)
+{
+    struct arrival *arrival = &exchanges->arrivals[taken];
+    if (!arrival->executable || (wire_method_flags(arrival->request.method) & WIRE_FIRST) == 0 ||
+        (exchanges->count + taken == 0 && store_pending(exchanges->store) == 0))
+        return false;
+    exchanges->held = arrival;
+    exchanges->held_at = exchanges->count + taken;
+    return true;
+}
+
+static void carry_out_held(struct exchanges *exchanges)
+{
+    struct exchange *first = &exchanges->items[0];
+    struct exchange *held = &exchanges->items[exchanges->held_at];
+    if (exchanges->held == NULL)
+        return;
+    if (held != first) { /* it is where nothing but expiries made it wait */
+        zmq_msg_init(&first->peer);
+        zmq_msg_move(&first->peer, &held->peer);
+        first->empty_frame = held->empty_frame;
+        first->answer = held->answer;
+        first->msgid = held->msgid;
+        first->tag = 0;
+        first->first = 0;
+        first->is_long = false;
+    }
+    carry_out(exchanges, first, exchanges->held);
+    exchanges->held = NULL;
+    exchanges->count = 1;
+}
+
+void exchanges_begin(struct exchanges *exchanges, uint64_t now_us, uint64_t time_ms)
+{
+    exchanges->turn_us = now_us;
+    exchanges->time_ms = time_ms;
+    carry_out_held(exchanges);
+}
+
+/* Draining: which requests a turn takes, and in what order. */
+
+static void prefetch(struct exchanges *exchanges, size_t taken)
+{
+    struct slice keys[EXCHANGES_WINDOW];
+    unsigned count = 0;
+    for (size_t i = 0; i < taken; i++) {
+        const struct arrival *arrival = &exchanges->arrivals[i];
+        if (arrival->executable && arrival->request.args.key.size > 0)
+            keys[count++] = arrival->request.args.key;
+    }
+    service_prefetch(exchanges->service, keys, count);
+}
+
+/*
+ * The last two requests of the turn are of the same peer. libzmq takes requests from all peers in
+ * turns, so nobody else was waiting then.
+ */
+static bool serves_one(const struct exchanges *exchanges)
+{
+    if (exchanges->count < 2)
+        return false;
+    struct exchange *end = exchanges->items + exchanges->count;
+    return slice_equal(router_bytes(&end[-1].peer), router_bytes(&end[-2].peer));
+}
+
+/*
+ * A few requests are read before the first is carried out: what they look for is then loaded from
+ * memory at the same time, which takes about as long as for one of them. Of large ones fewer, since
+ * each may be a turn's work. False: no more were waiting.
+ */
+static bool drain_window(struct exchanges *exchanges)
+{
+    struct exchange *items = exchanges->items + exchanges->count;
+    struct arrival *arrivals = exchanges->arrivals;
+    size_t taken = 0;
+    size_t bytes = 0;
+    bool more = !deferred_is_full(exchanges->deferred);
+    while (more && taken < EXCHANGES_WINDOW && bytes < EXCHANGES_WINDOW_BYTES) {
+        enum taken what = take_request(exchanges, &items[taken], &arrivals[taken], &bytes);
+        more = what == A_REQUEST ? !hold(exchanges, taken)
+                                 : what == A_DEFERRED_ONE && !deferred_is_full(exchanges->deferred);
+        taken += what == A_REQUEST && more;
+    }
+    prefetch(exchanges, taken);
+    for (size_t i = 0; i < taken; i++)
+        carry_out(exchanges, &items[i], &arrivals[i]);
+    exchanges->count += taken;
+    exchanges->of_one = serves_one(exchanges) ? exchanges->of_one + taken : 0;
+    return more;
+}
+
+static bool has_room(const struct exchanges *exchanges)
+{
+    return exchanges->count + EXCHANGES_WINDOW <= TURN_MAX_REQUESTS &&
+           exchanges->of_one < TURN_MAX_OF_ONE &&
+           exchanges->replies.size + outbox_size(&exchanges->service->outbox) < TURN_MAX_BYTES &&
+           store_pending(exchanges->store) < TURN_MAX_BYTES;
+}
+
+static bool is_heavy(const struct exchange *exchange)
+{
+    return exchange->is_long &&
+           (exchange->took_us >= DEFERRED_HEAVY_US || exchange->wrote >= DEFERRED_LARGE);
+}
+
+/* Carries out one of the deferred requests; false where none is due. */
+static bool take_deferred(struct exchanges *exchanges)
+{
+    struct exchange *exchange = &exchanges->items[exchanges->count];
+    struct arrival *arrival = &exchanges->arrivals[0];
+    struct router_message message = begin_message(exchange, arrival);
+    if (!deferred_take(exchanges->deferred, !exchanges->gave_way, exchanges->turn_us, &message))
+        return false;
+    read_request(exchanges, exchange, arrival, &message);
+    if (hold(exchanges, 0))
+        return false;
+    carry_out(exchanges, exchange, arrival);
+    exchanges->count++;
+    exchanges->gave_way = exchanges->gave_way || is_heavy(exchange);
+    return true;
+}
+
+/*
+ * What was deferred and is due. A heavy one has the turn without those in libzmq, who then have the
+ * next one without such.
+ */
+static void drain_deferred(struct exchanges *exchanges)
+{
+    bool had_turn = exchanges->gave_way;
+    while (exchanges->held == NULL && has_room(exchanges) && take_deferred(exchanges))
+        continue;
+    if (had_turn)
+        exchanges->gave_way = false;
+}
+
+void exchanges_drain(struct exchanges *exchanges)
+{
+    exchanges->of_one = 0;
+    drain_deferred(exchanges);
+    if (exchanges->gave_way || exchanges->held != NULL || exchanges->stopping)
+        return;
+    while (has_room(exchanges) && drain_window(exchanges) &&
+           clock_us() - exchanges->turn_us < TURN_MAX_DRAIN_US)
+        continue;
+}
+
+/* The commit's outcome. */
+
+void exchanges_charge_commit(struct exchanges *exchanges, uint64_t took_us, size_t wrote)
+{
+    for (size_t i = 0; exchanges->of_long > 0 && i < exchanges->count; i++) {
+        struct exchange *exchange = &exchanges->items[i];
+        if (exchange->is_long && exchange->wrote >= DEFERRED_LARGE)
+            exchange->took_us += took_us * exchange->wrote / wrote;
+    }
+}
+
+void exchanges_fail(struct exchanges *exchanges, enum wire_code code, const char *message)
+{
+    buffer_clear(&exchanges->replies);
+    for (size_t i = 0; i < exchanges->count; i++) {
+        struct exchange *exchange = &exchanges->items[i];
+        struct wire_request request = {.answer = exchange->answer, .msgid = exchange->msgid};
+        exchange->offset = exchanges->replies.size;
+        service_refuse(exchanges->service, &request, code, message, &exchanges->replies);
+        exchange->size = exchanges->replies.size - exchange->offset;
+        exchange->seq = store_seq(exchanges->store);
+    }
+}
+
+/* Flushing. */
+
+/* Who asked for much gives way from now on. */
+static void charge_peers(struct exchanges *exchanges)
+{
+    if (exchanges->of_long == 0)
+        return;
+    uint64_t now_us = clock_us();
+    for (size_t i = 0; i < exchanges->count; i++) {
+        struct exchange *exchange = &exchanges->items[i];
+        if (exchange->is_long)
+            deferred_charge(exchanges->deferred, router_bytes(&exchange->peer), exchange->took_us,
+                            now_us);
+    }
+    exchanges->of_long = 0;
+}
+
+static void note_undelivered(struct exchanges *exchanges, uint64_t tag, int reason)
+{
+    exchanges->service->counters->undelivered++;
+    if (tag != 0)
+        service_undelivered(exchanges->service, tag, reason == EHOSTUNREACH);
+}
+
+static void send_reply(struct exchanges *exchanges, struct exchange *exchange)
+{
+    struct slice reply = slice_of(exchanges->replies.data + exchange->offset, exchange->size);
+    int reason = router_send(exchanges->router, &exchange->peer, exchange->empty_frame, reply);
+    if (reason != 0)
+        note_undelivered(exchanges, exchange->tag, reason);
+}
+
+/* Sends the messages of the outbox before number `end` that are still there. */
+static void send_outbox_to(struct exchanges *exchanges, size_t end)
+{
+    struct outbox *outbox = &exchanges->service->outbox;
+    while (exchanges->outbox_sent < end && exchanges->outbox_sent < outbox->count) {
+        struct outbox_message message = outbox_message(outbox, exchanges->outbox_sent++);
+        int reason = router_send_to(exchanges->router, &message.peer, message.payload);
+        if (reason != 0)
+            note_undelivered(exchanges, message.tag, reason);
+    }
+}
+
+void exchanges_send_outbox(struct exchanges *exchanges)
+{
+    send_outbox_to(exchanges, SIZE_MAX);
+    outbox_truncate(&exchanges->service->outbox, 0);
+    exchanges->outbox_sent = 0;
+}
+
+void exchanges_flush(struct exchanges *exchanges, struct broadcast *broadcast)
+{
+    bool active = exchanges->count > 0;
+    charge_peers(exchanges);
+    for (size_t i = 0; i < exchanges->count; i++) {
+        struct exchange *exchange = &exchanges->items[i];
+        send_outbox_to(exchanges, exchange->first);
+        if (exchange->answer != WIRE_ANSWER_NONE)
+            send_reply(exchanges, exchange);
+        else
+            zmq_msg_close(&exchange->peer);
+        broadcast_send(broadcast, exchange->seq);
+    }
+    broadcast_send(broadcast, UINT64_MAX);
+    exchanges_send_outbox(exchanges);
+    exchanges->count = 0;
+    buffer_restart(&exchanges->replies);
+    if (active)
+        deferred_end_turn(exchanges->deferred, clock_us());
+}
+
+/* Waiting and stopping. */
+
+uint64_t exchanges_due_us(const struct exchanges *exchanges)
+{
+    return exchanges->held != NULL ? 0 : deferred_due_us(exchanges->deferred);
+}
+
+void exchanges_stop(struct exchanges *exchanges)
+{
+    exchanges->stopping = true;
+    deferred_stop(exchanges->deferred);
+}
+
+bool exchanges_are_done(const struct exchanges *exchanges)
+{
+    return exchanges->held == NULL && deferred_count(exchanges->deferred) == 0;
+}
