@@ -111,23 +111,33 @@ static int has_place(struct check *check, uint64_t list, struct place place, boo
     return rc == STORE_NOT_FOUND ? 0 : rc;
 }
 
+/* STORE_NOT_FOUND where it is not there; *good: whether what is stored is a job. */
+static int read_job(struct check *check, enum store_table table, struct record *record, bool *good)
+{
+    uint8_t key[RECORD_NUMBER_SIZE];
+    struct slice value;
+    int rc =
+        check->state->methods->get(check->state, table, record_id_key(key, record->id), &value);
+    *good = rc == 0 && record_read_job(value, record) == 0;
+    return rc;
+}
+
 /* STORE_NOT_FOUND where no such job was pushed, or what is stored is none, which is told elsewhere.
  */
 static int find_job(struct check *check, uint64_t id, struct found_job *job)
 {
-    uint8_t key[RECORD_NUMBER_SIZE];
-    struct engine *state = check->state;
-    struct slice value;
-    struct slice body;
-    int rc = state->methods->get(state, STORE_JOBS, record_id_key(key, id), &value);
+    bool good;
     job->record.id = id;
-    if (rc == STORE_NOT_FOUND)
-        rc = state->methods->get(state, STORE_BODIES, record_id_key(key, id), &value);
-    if (rc == 0 && record_read_job(value, &job->record, &body) != 0)
-        return STORE_NOT_FOUND;
-    if (rc == 0)
-        job->list = find_list(check, job->record.list);
-    return rc;
+    int rc = read_job(check, STORE_BODIES, &job->record, &good);
+    if (rc == 0 && good && !job->record.whole) {
+        rc = read_job(check, STORE_JOBS, &job->record, &good);
+        good = good || rc == STORE_NOT_FOUND; /* it has not moved */
+        rc = rc == STORE_NOT_FOUND ? 0 : rc;
+    }
+    if (rc != 0 || !good)
+        return rc == 0 ? STORE_NOT_FOUND : rc;
+    job->list = find_list(check, job->record.list);
+    return 0;
 }
 
 /* Whether it is one for those who ask, and not one that a purge or drop took away. */
@@ -510,8 +520,7 @@ static int visit_pushed(struct check *check, struct slice key, struct slice valu
 {
     struct record pushed = {0};
     struct found_job job;
-    struct slice body;
-    if (!record_read_id_key(key, &pushed.id) || record_read_job(value, &pushed, &body) != 0) {
+    if (!record_read_id_key(key, &pushed.id) || record_read_job(value, &pushed) != 0) {
         tell_key(check, STORE_BODIES, key, "what is stored is no job");
         return 0;
     }
@@ -529,17 +538,20 @@ static int visit_pushed(struct check *check, struct slice key, struct slice valu
 
 static int visit_moved(struct check *check, struct slice key, struct slice value)
 {
-    struct record moved;
-    struct slice body;
-    struct slice pushed;
-    if (!record_read_id_key(key, &moved.id) || record_read_job(value, &moved, &body) != 0 ||
-        body.size != 0) {
+    struct record moved = {0};
+    struct record pushed = {0};
+    bool good;
+    if (!record_read_id_key(key, &moved.id) || record_read_job(value, &moved) != 0 || moved.whole ||
+        moved.body.size != 0) {
         tell_key(check, STORE_JOBS, key, "what is stored is no job");
         return 0;
     }
-    int rc = check->state->methods->get(check->state, STORE_BODIES, key, &pushed);
+    pushed.id = moved.id;
+    int rc = read_job(check, STORE_BODIES, &pushed, &good);
     if (rc == STORE_NOT_FOUND)
         tell_key(check, STORE_JOBS, key, "the job has no body");
+    else if (rc == 0 && good && pushed.whole)
+        tell_key(check, STORE_JOBS, key, "the job is a small one, which has no entry here");
     return rc == STORE_NOT_FOUND ? 0 : rc;
 }
 

@@ -20,8 +20,8 @@ struct queues {
     bool leftovers;                /* lists of purges and drops may be there */
     struct place leftover_at;      /* nothing in the first of them is before */
     uint64_t retry_ms;             /* nothing is tried before: there was no space for it */
-    struct buffer body;            /* of the job that was popped last */
-    uint8_t tail[RECORD_MAX_TAIL]; /* error and producer's id of the job that is being changed */
+    struct buffer body;            /* of the job that was popped last, if it is large */
+    uint8_t tail[RECORD_MAX_TAIL]; /* error, producer's id, small body of what is being changed */
 };
 
 /* ids.c */
@@ -84,10 +84,10 @@ static inline bool is_over(uint64_t at_ms, uint64_t now_ms)
  */
 int job_find(struct queues *queues, uint64_t id, struct queue **queue, struct record *record);
 
-/* The same for a job that is about to change: slices are in queues->tail. */
+/* The same for a job that is about to change: slices are in queues->tail, but for a large body. */
 int job_load(struct queues *queues, uint64_t id, struct queue **queue, struct record *record);
 
-/* Copies slices of the record to queues->tail, since writes end views. */
+/* Copies slices of the record to queues->tail, since writes end views; the body if it is whole. */
 void job_keep_tail(struct queues *queues, struct record *record);
 
 /*
@@ -98,8 +98,8 @@ void job_keep_tail(struct queues *queues, struct record *record);
 int job_move(struct queues *queues, struct queue *queue, const struct record *from,
              struct record *to);
 
-/* Adds a job in the state that it has, with its body. `queue` and `list` are filled in. */
-int job_add(struct queues *queues, struct queue *queue, struct record *record, struct slice body);
+/* Adds a job in the state that it has. `queue`, `list` and `whole` are filled in. */
+int job_add(struct queues *queues, struct queue *queue, struct record *record);
 
 /* Removes the producer's id of a job that has ended, unless its window goes on. */
 int job_end_dedup(struct queues *queues, const struct record *record, bool queue_exists);
@@ -108,7 +108,7 @@ int job_end_dedup(struct queues *queues, const struct record *record, bool queue
 enum job_state job_returns_to(const struct queue *queue, const struct record *record,
                               uint64_t at_ms);
 
-/* Fills `job` but for its body; the lease is not shown. */
+/* Fills `job`; the lease is not shown. The body is the record's. */
 void job_describe(const struct queue *queue, const struct record *record, struct job *job);
 
 #endif

@@ -144,7 +144,7 @@ int job_move(struct queues *queues, struct queue *queue, const struct record *fr
     return rc == 0 ? record_put_job(queues->store, to) : rc;
 }
 
-int job_add(struct queues *queues, struct queue *queue, struct record *record, struct slice body)
+int job_add(struct queues *queues, struct queue *queue, struct record *record)
 {
     static const struct record none = {.state = JOB_GONE};
     if (!ways[JOB_GONE][record->state])
@@ -156,8 +156,8 @@ int job_add(struct queues *queues, struct queue *queue, struct record *record, s
     if (rc == 0)
         rc = enter(queues, queue, record);
     if (rc == 0)
-        rc = record_put_pushed(queues->store, record, body);
-    if (rc == 0 && record->error.data != NULL)
+        rc = record_put_pushed(queues->store, record);
+    if (rc == 0 && !record->whole && record->error.data != NULL)
         rc = record_put_job(queues->store, record);
     return rc;
 }
@@ -173,18 +173,20 @@ int job_find(struct queues *queues, uint64_t id, struct queue **queue, struct re
     return 0;
 }
 
+static uint8_t *keep(uint8_t *at, struct slice *slice)
+{
+    if (slice->size > 0)
+        memcpy(at, slice->data, slice->size);
+    if (slice->data != NULL)
+        slice->data = at;
+    return at + slice->size;
+}
+
 void job_keep_tail(struct queues *queues, struct record *record)
 {
-    if (record->error.size > 0) {
-        memcpy(queues->tail, record->error.data, record->error.size);
-        record->error.data = queues->tail;
-    } else if (record->error.data != NULL) {
-        record->error.data = queues->tail;
-    }
-    if (record->dedup.size > 0) {
-        memcpy(queues->tail + record->error.size, record->dedup.data, record->dedup.size);
-        record->dedup.data = queues->tail + record->error.size;
-    }
+    uint8_t *at = keep(keep(queues->tail, &record->error), &record->dedup);
+    if (record->whole)
+        keep(at, &record->body);
 }
 
 int job_load(struct queues *queues, uint64_t id, struct queue **queue, struct record *record)
@@ -215,6 +217,7 @@ void job_describe(const struct queue *queue, const struct record *record, struct
         .pushed_at_ms = record->pushed_at_ms,
         .due_at_ms = record->due_at_ms,
         .expires_at_ms = record->expires_at_ms,
+        .body = record->body,
         .error = record->error,
         .dedup = record->dedup,
     };

@@ -100,7 +100,7 @@ static bool is_full(const struct queue *queue)
 }
 
 static struct record new_record(const struct queue *queue, const struct push_options *options,
-                                uint64_t now_ms)
+                                struct slice body, uint64_t now_ms)
 {
     uint64_t ttl_ms = options->ttl_given ? options->ttl_ms : queue->now.fields.settings.ttl_ms;
     bool delayed = options->delay_ms > 0;
@@ -111,6 +111,7 @@ static struct record new_record(const struct queue *queue, const struct push_opt
         .due_at_ms = delayed ? time_after(now_ms, options->delay_ms) : 0,
         .expires_at_ms = ttl_ms != QUEUE_FOREVER ? time_after(now_ms, ttl_ms) : 0,
         .dedup = options->dedup,
+        .body = body,
     };
 }
 
@@ -129,10 +130,10 @@ int queue_push(struct queues *queues, struct slice name, struct slice body,
         return QUEUE_LIMIT;
     if (!store_has_room(queues->store, body.size))
         return STORE_FULL;
-    struct record record = new_record(queue, options, queues_now(queues));
+    struct record record = new_record(queue, options, body, queues_now(queues));
     rc = ids_take(queues, &record.id);
     if (rc == 0)
-        rc = job_add(queues, queue, &record, body);
+        rc = job_add(queues, queue, &record);
     if (rc == 0)
         rc = open_window(queues, queue, &record);
     if (rc != 0)
@@ -170,30 +171,33 @@ static int lease_job(struct queues *queues, struct queue *queue, const struct re
         return rc;
     job_describe(queue, &leased, job);
     job->lease = leased.lease;
-    return record_get_body(queues->store, record->id, &job->body);
+    return leased.whole ? 0 : record_get_body(queues->store, record->id, &job->body);
 }
 
-/* The body is kept: it is gone from the store before anybody has read it. */
+/* A large body, which the record has as a view: it is gone before anybody has read it. */
+static int keep_body(struct queues *queues, struct record *record)
+{
+    buffer_restart(&queues->body);
+    buffer_append_slice(&queues->body, record->body);
+    if (queues->body.failed)
+        return STORE_NO_MEMORY;
+    record->body = slice_of(queues->body.data, queues->body.size);
+    return 0;
+}
+
 static int pop_job(struct queues *queues, struct queue *queue, const struct record *record,
                    struct job *job)
 {
     struct record gone = *record;
-    struct slice body;
     gone.state = JOB_GONE;
     gone.deliveries += gone.deliveries < UINT32_MAX;
-    int rc = record_get_body(queues->store, record->id, &body);
-    if (rc != 0)
-        return rc;
-    buffer_restart(&queues->body);
-    buffer_append_slice(&queues->body, body);
-    if (queues->body.failed)
-        return STORE_NO_MEMORY;
-    rc = job_move(queues, queue, record, &gone);
+    int rc = gone.whole ? 0 : keep_body(queues, &gone);
+    if (rc == 0)
+        rc = job_move(queues, queue, record, &gone);
     if (rc != 0)
         return rc;
     queue->now.counts.acked++;
     job_describe(queue, &gone, job);
-    job->body = slice_of(queues->body.data, queues->body.size);
     return 0;
 }
 
@@ -249,6 +253,7 @@ static int give_back_popped(struct queues *queues, const struct job *job)
         .expires_at_ms = job->expires_at_ms,
         .error = job->error,
         .dedup = job->dedup,
+        .body = job->body,
     };
     struct record there;
     bool taken = false;
@@ -261,7 +266,7 @@ static int give_back_popped(struct queues *queues, const struct job *job)
     if (taken && holder != job->id) /* its id belongs to another job by now */
         record.dedup = (struct slice){0};
     if (rc == 0)
-        rc = job_add(queues, queue, &record, job->body);
+        rc = job_add(queues, queue, &record);
     if (rc == 0 && record.dedup.size > 0 && !taken)
         rc = record_put_window(queues->store, record.queue, record.dedup, record.id, 0);
     if (rc == 0 && queue->now.counts.acked > 0) /* a queue made anew meanwhile counts from zero */
@@ -462,19 +467,14 @@ int queue_delete(struct queues *queues, uint64_t id, bool *existed)
 
 /* Looking. */
 
-static int show(struct queues *queues, const struct queue *queue, const struct record *record,
-                struct job *job)
-{
-    job_describe(queue, record, job);
-    return record_get_body(queues->store, record->id, &job->body);
-}
-
 int queue_job(struct queues *queues, uint64_t id, struct job *job)
 {
     struct queue *queue;
     struct record record;
     int rc = job_find(queues, id, &queue, &record);
-    return rc == 0 ? show(queues, queue, &record, job) : rc;
+    if (rc == 0)
+        job_describe(queue, &record, job);
+    return rc;
 }
 
 static uint64_t read_number(const uint8_t *at)
@@ -516,7 +516,8 @@ int queue_peek(struct queues *queues, struct slice name, enum job_state state, s
     rc = job_find(queues, place.id, &owner, &record);
     if (rc != 0)
         return rc == STORE_NOT_FOUND ? STORE_CORRUPT : rc;
-    return show(queues, queue, &record, job);
+    job_describe(queue, &record, job);
+    return 0;
 }
 
 void queue_place(const struct job *job, uint8_t place[QUEUE_PLACE_SIZE])

@@ -2,7 +2,7 @@
 
 #include <endian.h>
 
-enum { FORMAT = 1 };
+enum { FORMAT = 1, FORMAT_WHOLE = 2 };
 
 /* Numbers. */
 
@@ -168,7 +168,7 @@ bool record_is_in(const struct record *record, enum list list, struct place *pla
 /*
  * A job:
  *
- *     0     1   format: 1
+ *     0     1   format: 1; 2 of a small job, which is whole
  *     1     1   state
  *     2     2   size of the error       2 bytes of 0xff: none
  *     4     2   size of the producer's id, 0: none
@@ -181,8 +181,8 @@ bool record_is_in(const struct record *record, enum list list, struct place *pla
  *     64        error, producer's id; in STORE_BODIES the body
  *
  * All of its head is always there, so that a job which moves keeps its size and is written over.
- * Most jobs are pushed, taken and acknowledged: such a one has an entry in STORE_JOBS only while
- * it is leased, and its body is written once.
+ * To write the body of a small job once more costs less than a second entry, which is made when it
+ * is taken and removed when it is acknowledged. The body of a larger one is written once.
  */
 enum { JOB_HEAD = 64, NO_ERROR = 0xffff };
 
@@ -190,7 +190,7 @@ enum { JOB_HEAD = 64, NO_ERROR = 0xffff };
 static struct slice encode_job(uint8_t *buffer, const struct record *record, struct slice error)
 {
     uint8_t *tail = buffer + JOB_HEAD;
-    buffer[0] = FORMAT;
+    buffer[0] = record->whole ? FORMAT_WHOLE : FORMAT;
     buffer[1] = (uint8_t)record->state;
     write_little16(buffer + 2, error.data != NULL ? error.size : NO_ERROR);
     write_little16(buffer + 4, record->dedup.size);
@@ -210,10 +210,11 @@ static struct slice encode_job(uint8_t *buffer, const struct record *record, str
     return slice_of(buffer, JOB_HEAD + error.size + record->dedup.size);
 }
 
-int record_read_job(struct slice value, struct record *record, struct slice *body)
+int record_read_job(struct slice value, struct record *record)
 {
     const uint8_t *head = value.data;
-    if (value.size < JOB_HEAD || head[0] != FORMAT || head[1] >= JOB_STATES)
+    if (value.size < JOB_HEAD || (head[0] != FORMAT && head[0] != FORMAT_WHOLE) ||
+        head[1] >= JOB_STATES)
         return STORE_CORRUPT;
     size_t error_size = read_little16(head + 2);
     size_t dedup_size = read_little16(head + 4);
@@ -223,6 +224,7 @@ int record_read_job(struct slice value, struct record *record, struct slice *bod
     size_t size = JOB_HEAD + error_size + dedup_size;
     if (error_size > QUEUE_MAX_ERROR || dedup_size > QUEUE_MAX_DEDUP_ID || value.size < size)
         return STORE_CORRUPT;
+    record->whole = head[0] == FORMAT_WHOLE;
     record->state = (enum job_state)head[1];
     record->priority = read_little32(head + 8);
     record->deliveries = read_little32(head + 12);
@@ -234,52 +236,74 @@ int record_read_job(struct slice value, struct record *record, struct slice *bod
     record->expires_at_ms = read_little(head + 56);
     record->error = slice_of(has_error ? head + JOB_HEAD : NULL, error_size);
     record->dedup = slice_of(dedup_size > 0 ? head + JOB_HEAD + error_size : NULL, dedup_size);
-    *body = slice_of(head + size, value.size - size);
+    record->body = slice_of(head + size, value.size - size);
     return 0;
+}
+
+/* All of it that is kept in one entry, in STORE_BODIES. */
+static int put_whole(struct store *store, const struct record *record, struct slice error)
+{
+    uint8_t key[RECORD_NUMBER_SIZE];
+    uint8_t buffer[JOB_HEAD + RECORD_MAX_TAIL];
+    return store_put(store, STORE_BODIES, record_id_key(key, record->id),
+                     encode_job(buffer, record, error), record->body, STORE_QUIET);
 }
 
 int record_put_job(struct store *store, const struct record *record)
 {
     uint8_t key[RECORD_NUMBER_SIZE];
     uint8_t buffer[JOB_HEAD + RECORD_MAX_TAIL];
+    if (record->whole)
+        return put_whole(store, record, record->error);
     return store_put(store, STORE_JOBS, record_id_key(key, record->id),
                      encode_job(buffer, record, record->error), (struct slice){0}, STORE_QUIET);
 }
 
-int record_put_pushed(struct store *store, const struct record *record, struct slice body)
+int record_put_pushed(struct store *store, struct record *record)
 {
-    uint8_t key[RECORD_NUMBER_SIZE];
-    uint8_t buffer[JOB_HEAD + RECORD_MAX_TAIL];
     struct slice no_error = {0};
-    return store_put(store, STORE_BODIES, record_id_key(key, record->id),
-                     encode_job(buffer, record, no_error), body, STORE_QUIET);
+    record->whole = JOB_HEAD + record->dedup.size + record->body.size <= RECORD_MAX_WHOLE;
+    return put_whole(store, record, record->whole ? record->error : no_error);
+}
+
+/* What a job that is not whole is now: `record` is as it was pushed, if it has not moved. */
+static int get_moved(struct store *store, struct slice key, struct record *record)
+{
+    struct slice value;
+    struct slice body = record->body;
+    int rc = store_get(store, STORE_JOBS, key, &value);
+    if (rc != 0)
+        return rc == STORE_NOT_FOUND ? 0 : rc;
+    rc = record_read_job(value, record);
+    if (rc != 0 || record->whole || record->body.size != 0)
+        return STORE_CORRUPT;
+    record->moved = true;
+    record->body = body;
+    return 0;
 }
 
 int record_get_job(struct store *store, uint64_t id, struct record *record)
 {
-    uint8_t key[RECORD_NUMBER_SIZE];
+    uint8_t buffer[RECORD_NUMBER_SIZE];
+    struct slice key = record_id_key(buffer, id);
     struct slice value;
-    struct slice body;
     record->id = id;
-    record->moved = true;
-    int rc = store_get(store, STORE_JOBS, record_id_key(key, id), &value);
-    if (rc == STORE_NOT_FOUND) {
-        record->moved = false;
-        rc = store_get(store, STORE_BODIES, record_id_key(key, id), &value);
-    }
+    record->moved = false;
+    int rc = store_get(store, STORE_BODIES, key, &value);
     if (rc == 0)
-        rc = record_read_job(value, record, &body);
-    return rc == 0 && record->moved && body.size != 0 ? STORE_CORRUPT : rc;
+        rc = record_read_job(value, record);
+    return rc == 0 && !record->whole ? get_moved(store, key, record) : rc;
 }
 
 int record_get_body(struct store *store, uint64_t id, struct slice *body)
 {
     uint8_t key[RECORD_NUMBER_SIZE];
     struct slice value;
-    struct record ignored;
+    struct record record;
     int rc = store_get(store, STORE_BODIES, record_id_key(key, id), &value);
     if (rc == 0)
-        rc = record_read_job(value, &ignored, body);
+        rc = record_read_job(value, &record);
+    *body = rc == 0 ? record.body : (struct slice){0};
     return rc == STORE_NOT_FOUND ? STORE_CORRUPT : rc;
 }
 

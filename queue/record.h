@@ -1,18 +1,19 @@
 /*
  * What queues keep in the store's tables, and how it is encoded. Nothing outside of queue/ reads
  * it. Numbers in keys are big endian, so that their order is that of the bytes; numbers in values
- * are little endian. Every value but a body begins with a byte for its format. To change one, give
- * it the next number and read both.
+ * are little endian. Every value begins with a byte for its format. To change one, give it the next
+ * number and read both.
  *
  *     table         key                             value
  *     STORE_QUEUES  'c' + number of a queue         what it counts            (record_put_counts)
  *                   'i'                             ids that are reserved     (record_put_ids)
  *                   'n' + name of a queue           its number, lists and settings (…_queue)
  *                   'x' + list                      a list that is to be emptied   (…_leftover)
- *     STORE_BODIES  job id                          the job as it was pushed, body included
- *     STORE_JOBS    job id                          what it is now, once it has moved: without body
- *     STORE_LISTS   list, order, job id             empty; in LIST_WINDOWS the producer's id
- *     STORE_DEDUP   number of a queue, producer's id   job id, end of window       (…_window)
+ *     STORE_BODIES  job id                          a small job as it is now; a larger one as it
+ * was pushed; body included STORE_JOBS    job id                          what a larger one is now,
+ * once it has moved: without body STORE_LISTS   list, order, job id             empty; in
+ * LIST_WINDOWS the producer's id STORE_DEDUP   number of a queue, producer's id   job id, end of
+ * window       (…_window)
  *
  * Lists and queues have numbers from the same source as jobs, so that none ever returns.
  */
@@ -45,7 +46,8 @@ struct place {
 /* A job, as it is stored. */
 struct record {
     uint64_t id;
-    bool moved;     /* since it was pushed: it has an entry in STORE_JOBS */
+    bool whole;     /* small: one entry, which is written over when it moves */
+    bool moved;     /* not whole, and moved since it was pushed: it has an entry in STORE_JOBS */
     uint64_t queue; /* its number */
     uint64_t list;  /* it is gone where this is not the queue's list for its state */
     uint64_t pushed_at_ms;
@@ -57,6 +59,7 @@ struct record {
     enum job_state state;
     struct slice error;
     struct slice dedup;
+    struct slice body;
 };
 
 /*
@@ -86,7 +89,8 @@ enum {
     RECORD_LIST_KEY_SIZE = 3 * RECORD_NUMBER_SIZE,
     RECORD_MAX_KEY = 1 + QUEUE_MAX_NAME,
     RECORD_MAX_DEDUP_KEY = RECORD_NUMBER_SIZE + QUEUE_MAX_DEDUP_ID,
-    RECORD_MAX_TAIL = QUEUE_MAX_ERROR + QUEUE_MAX_DEDUP_ID,
+    RECORD_MAX_WHOLE = 256, /* bytes of a small job's value as it is pushed */
+    RECORD_MAX_TAIL = QUEUE_MAX_ERROR + QUEUE_MAX_DEDUP_ID + RECORD_MAX_WHOLE,
 };
 
 /* Keys, written to `buffer`: slices of it. */
@@ -115,16 +119,17 @@ bool record_read_number_key(struct slice key, char kind, uint64_t *number);
 /*
  * Each of these writes or reads one value. Reading gives what store_get does, STORE_CORRUPT where
  * the value makes no sense. Slices in a record are views from the store.
+ *
+ * A job as it is now. What is put of one that is not whole is all but its body.
  */
 int record_put_job(struct store *store, const struct record *record);
 int record_get_job(struct store *store, uint64_t id, struct record *record);
 
-/* A value of either table of jobs; what it says not is left alone. `body`: what is behind all else.
- */
-int record_read_job(struct slice value, struct record *record, struct slice *body);
+/* A value of either table of jobs; `moved` is left alone. `body`: what is behind all else. */
+int record_read_job(struct slice value, struct record *record);
 
-/* The same for a job with its body, as it is pushed; its `error` is left out. */
-int record_put_pushed(struct store *store, const struct record *record, struct slice body);
+/* A job as it is pushed, whose `whole` is filled in. If it is not whole its error is left out. */
+int record_put_pushed(struct store *store, struct record *record);
 int record_get_body(struct store *store, uint64_t id, struct slice *body);
 
 /* Deletes all of the job that is not in lists or windows. */

@@ -33,8 +33,8 @@ enum store_table {
     STORE_EXPIRY, /* its index by time */
     STORE_META,   /* counters of the store's own */
     STORE_QUEUES, /* queue/: names, settings, counts, see queue/record.h for this and the next */
-    STORE_JOBS,   /* what became of jobs, by id */
-    STORE_BODIES, /* jobs as they were pushed */
+    STORE_JOBS,   /* what became of larger jobs, by id */
+    STORE_BODIES, /* jobs, with their bodies */
     STORE_LISTS,  /* jobs in order, a list for each state of each queue */
     STORE_DEDUP,  /* jobs by their producers' ids */
     STORE_TABLES, /* new ones before this line; the numbers are in the log */

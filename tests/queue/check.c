@@ -62,7 +62,7 @@ TestSuite(check, .init = setup, .fini = teardown);
 
 /* Jobs that the damage is done to. */
 static struct {
-    uint64_t ready, ranked, expiring, delayed, leased, dead, with_id;
+    uint64_t ready, ranked, expiring, delayed, leased, hired, dead, with_id;
 } jobs;
 
 /* Jobs in each state, and what a purge and a drop left. */
@@ -71,8 +71,10 @@ static void fill_queues(void)
     push("other", "another queue");
     jobs.ready = push("q", "ready");
     push("q", "ready too");
-    jobs.leased = push_with("leases", "leased", (struct push_options){0});
+    jobs.leased = push("leases", large("leased"));
     take_for("leases", 5000);
+    jobs.hired = push("hires", "leased, and small");
+    take_for("hires", 5000);
     jobs.dead = push("graves", "dead");
     struct job job = take("graves");
     ok(bury(job.id, job.lease));
@@ -382,6 +384,35 @@ static void lease_without_a_lease(void)
     put(STORE_JOBS, job_key(jobs.leased), value);
 }
 
+static void lose_a_small_leased_job(void)
+{
+    take_out(STORE_BODIES, job_key(jobs.hired));
+}
+
+static void lease_a_small_job_without_a_lease(void)
+{
+    struct slice value = value_of(STORE_BODIES, job_key(jobs.hired));
+    memset((uint8_t *)value.data + 40, 0, 8);
+    put(STORE_BODIES, job_key(jobs.hired), value);
+}
+
+static void take_a_small_job_out_of_its_list(void)
+{
+    take_out(STORE_LISTS, place_in("hires", LIST_LEASED, now_ms + 5000, jobs.hired));
+}
+
+static void let_something_else_become_of_a_small_job(void)
+{
+    struct slice value = value_of(STORE_JOBS, job_key(jobs.leased));
+    put(STORE_JOBS, job_key(jobs.hired), value);
+}
+
+static void move_a_job_with_its_body(void)
+{
+    struct slice value = value_of(STORE_BODIES, job_key(jobs.leased));
+    put(STORE_JOBS, job_key(jobs.leased), value);
+}
+
 static void put_odd_entries(void)
 {
     put(STORE_QUEUES, text("z\xff"), text("?"));
@@ -436,6 +467,13 @@ static const struct damage damages[] = {
     {spoil_what_became_of_a_job, "in table jobs that moved, \\x00", NULL},
     {change_a_job_that_was_pushed, "the job is not the one that was pushed", NULL},
     {lease_without_a_lease, "it is leased without a lease", NULL},
+    {lose_a_small_leased_job, "in table places in lists, queue hires, leased, job", &jobs.hired},
+    {lease_a_small_job_without_a_lease, "in table jobs, queue hires, leased, job", &jobs.hired},
+    {lease_a_small_job_without_a_lease, "it is leased without a lease", NULL},
+    {take_a_small_job_out_of_its_list, "in table jobs, queue hires, leased, job", &jobs.hired},
+    {let_something_else_become_of_a_small_job, "in table jobs that moved, \\x00", NULL},
+    {let_something_else_become_of_a_small_job, "a small one, which has no entry here", NULL},
+    {move_a_job_with_its_body, "in table jobs that moved, \\x00", NULL},
     {put_odd_entries, "in table queues, z\\xff: what is stored is no entry", NULL},
     {put_odd_entries, "in table places in lists, short: no place in a list", NULL},
     {put_odd_entries, "in table ids of producers, short: what is stored", NULL},

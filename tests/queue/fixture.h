@@ -285,6 +285,15 @@ static struct job look(uint64_t id)
     return rc == 0 ? job : (struct job){.state = JOB_GONE};
 }
 
+/* The text, made longer than what a small job's record has room for. Lives until the next call. */
+static const char *large(const char *body)
+{
+    enum { LARGE = 300 };
+    static char padded[LARGE + 1];
+    snprintf(padded, sizeof padded, "%-*s", LARGE, body);
+    return padded;
+}
+
 static bool body_is(const struct job *job, const char *body)
 {
     return job->id != 0 && slice_equal(job->body, text(body));
@@ -296,7 +305,7 @@ static inline void use_helpers(void)
     (void)turn_abandon, (void)push_code, (void)take_for, (void)pop, (void)ack, (void)bury;
     (void)extend, (void)nack, (void)nack_for, (void)kick, (void)delete, (void)purge, (void)drop;
     (void)settings_of, (void)defaults, (void)configure, (void)pause_until, (void)count_of;
-    (void)look, (void)body_is, (void)wait_ms, (void)take, (void)push, (void)open_all;
+    (void)look, (void)body_is, (void)large, (void)wait_ms, (void)take, (void)push, (void)open_all;
     (void)close_all, (void)entries_of;
 }
 

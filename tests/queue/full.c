@@ -10,7 +10,7 @@
 #include "tests/queue/fixture.h"
 #include "tests/store/faulty_engine.h"
 
-enum { ENGINES = 3, MAX_DIRECTORY = 64, DESCRIPTION = 4096, LEASE_MS = 5000, RETRY_MS = 1000 };
+enum { ENGINES = 3, MAX_DIRECTORY = 64, DESCRIPTION = 16384, LEASE_MS = 5000, RETRY_MS = 1000 };
 
 static const struct engine_methods *const engines[ENGINES] = {&engine_memory, &engine_lmdb,
                                                               &engine_rocksdb};
@@ -161,10 +161,10 @@ static void try_each(int (*run)(void), enum fault kind)
     turn_end();
 }
 
-static void try_operations(enum fault kind)
+static void try_operations(enum fault kind, const char *body)
 {
     for (int i = 0; i < 6; i++)
-        push("q", "job");
+        push("q", body);
     try_each(push_one, kind);
     try_each(push_to_a_new_queue, kind);
     try_each(take_one, kind);
@@ -184,15 +184,15 @@ static void try_operations(enum fault kind)
 }
 
 /* Leases, delays and ttls that end, and what the purge left: tried again after a while. */
-static void try_expiry(enum fault kind)
+static void try_expiry(enum fault kind, const char *body)
 {
     char before[DESCRIPTION];
     char after[DESCRIPTION];
     bool more;
-    push("q", "job");
+    push("q", body);
     take_for("q", LEASE_MS);
-    push_with("q", "delayed", (struct push_options){.delay_ms = LEASE_MS});
-    push_with("q", "brief", (struct push_options){.ttl_given = true, .ttl_ms = LEASE_MS});
+    push_with("q", body, (struct push_options){.delay_ms = LEASE_MS});
+    push_with("q", body, (struct push_options){.ttl_given = true, .ttl_ms = LEASE_MS});
     turn_end();
     uint64_t expired = stats_of("q").expired;
     now_ms += LEASE_MS;
@@ -228,9 +228,12 @@ ParameterizedTest(const int *number, full, leaves_everything_as_it_was_on_each_e
 {
     faults.inner = engines[*number];
     open_all();
-    try_operations(FAULT_FULL);
-    try_expiry(FAULT_FULL);
-    try_operations(FAULT_NO_MEMORY);
-    try_expiry(FAULT_NO_MEMORY);
+    static const enum fault kinds[] = {FAULT_FULL, FAULT_NO_MEMORY};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        try_operations(kinds[i], "job");
+        try_expiry(kinds[i], "job");
+        try_operations(kinds[i], large("job"));
+        try_expiry(kinds[i], large("job"));
+    }
     close_all();
 }

@@ -86,10 +86,10 @@ static struct job fill(void)
     push("q", "failed");
     job = take("q");
     cr_assert_eq(nack_for(job.id, job.lease, 500, "no luck"), JOB_DELAYED);
-    push("q", "dead");
+    push("q", large("dead"));
     job = take("q");
     ok(bury(job.id, job.lease));
-    push("q", "leased");
+    push("q", large("leased"));
     job = take("q");
     push_with("q", "low", (struct push_options){.priority = 9, .dedup = text("bid")});
     push_with("q", "ready", (struct push_options){.ttl_given = true, .ttl_ms = 900});

@@ -3,6 +3,7 @@
  * them what the tests of other queues ask (beanstalkd's of its server, late acknowledgements and
  * work in progress of NATS).
  */
+#include "queue/record.h"
 #include "tests/queue/fixture.h"
 
 static void setup(void)
@@ -460,6 +461,60 @@ Test(rules, an_empty_body_is_a_body)
     push("q", "");
     struct job job = pop("q");
     cr_assert(body_is(&job, ""));
+}
+
+/* Takes it, fails it with the longest error, takes it again, and acknowledges it. */
+static void walk_of(const char *body)
+{
+    char error[QUEUE_MAX_ERROR + 1];
+    memset(error, 'e', QUEUE_MAX_ERROR);
+    error[QUEUE_MAX_ERROR] = '\0';
+    struct job job = take("q");
+    cr_assert(body_is(&job, body));
+    cr_assert_eq(nack_for(job.id, job.lease, 0, error), JOB_READY);
+    job = look(job.id);
+    cr_assert(body_is(&job, body));
+    cr_assert(slice_equal(job.error, text(error)));
+    job = take("q");
+    cr_assert(body_is(&job, body));
+    cr_assert_eq(job.deliveries, 2);
+    ok(ack(job.id, job.lease));
+    cr_assert_eq(entries_of(STORE_JOBS), 0);
+    cr_assert_eq(entries_of(STORE_BODIES), 0);
+}
+
+Test(rules, a_small_job_is_one_entry_and_a_larger_one_has_its_body_apart)
+{
+    enum { HEAD = 64, SMALL = RECORD_MAX_WHOLE - HEAD };
+    char body[SMALL + 2];
+    memset(body, 'x', sizeof body);
+    for (size_t size = SMALL; size <= SMALL + 1; size++) {
+        body[SMALL] = 'x';
+        body[size] = '\0';
+        push("q", body);
+        struct job job = take("q");
+        cr_assert_eq(entries_of(STORE_JOBS), size > SMALL);
+        ok(queue_give_back(queues, &job));
+        walk_of(body);
+    }
+}
+
+Test(rules, a_small_job_that_was_stored_in_two_entries_goes_on_as_such)
+{
+    uint8_t buffer[RECORD_NUMBER_SIZE];
+    uint8_t copied[RECORD_MAX_WHOLE];
+    struct slice value;
+    struct slice key = record_id_key(buffer, push("q", "a"));
+    ok(store_get(store, STORE_BODIES, key, &value));
+    memcpy(copied, value.data, value.size);
+    copied[0] = 1; /* the format of what is not whole */
+    begin();
+    ok(store_put(store, STORE_BODIES, key, slice_of(copied, value.size), text(""), STORE_QUIET));
+    end();
+    struct job job = take("q");
+    cr_assert_eq(entries_of(STORE_JOBS), 1);
+    ok(queue_give_back(queues, &job));
+    walk_of("a");
 }
 
 Test(rules, the_longest_durations_do_not_overflow)
