@@ -369,17 +369,22 @@ void exchanges_charge_commit(struct exchanges *exchanges, uint64_t took_us, size
     }
 }
 
+/* The reply becomes this error. */
+static void refuse(struct exchanges *exchanges, struct exchange *exchange, enum wire_code code,
+                   const char *message)
+{
+    struct wire_request request = {.answer = exchange->answer, .msgid = exchange->msgid};
+    exchange->offset = exchanges->replies.size;
+    service_refuse(exchanges->service, &request, code, message, &exchanges->replies);
+    exchange->size = exchanges->replies.size - exchange->offset;
+    exchange->seq = store_seq(exchanges->store);
+}
+
 void exchanges_fail(struct exchanges *exchanges, enum wire_code code, const char *message)
 {
     buffer_clear(&exchanges->replies);
-    for (size_t i = 0; i < exchanges->count; i++) {
-        struct exchange *exchange = &exchanges->items[i];
-        struct wire_request request = {.answer = exchange->answer, .msgid = exchange->msgid};
-        exchange->offset = exchanges->replies.size;
-        service_refuse(exchanges->service, &request, code, message, &exchanges->replies);
-        exchange->size = exchanges->replies.size - exchange->offset;
-        exchange->seq = store_seq(exchanges->store);
-    }
+    for (size_t i = 0; i < exchanges->count; i++)
+        refuse(exchanges, &exchanges->items[i], code, message);
 }
 
 /* Flushing. */
@@ -406,9 +411,14 @@ static void note_undelivered(struct exchanges *exchanges, uint64_t tag, int reas
         service_undelivered(exchanges->service, tag, reason == EHOSTUNREACH);
 }
 
+/* Sends the reply, where there is one. The exchange is over. */
 static void send_reply(struct exchanges *exchanges, struct exchange *exchange)
 {
     struct slice reply = slice_of(exchanges->replies.data + exchange->offset, exchange->size);
+    if (exchange->answer == WIRE_ANSWER_NONE) {
+        zmq_msg_close(&exchange->peer);
+        return;
+    }
     int reason = router_send(exchanges->router, &exchange->peer, exchange->empty_frame, reply);
     if (reason != 0)
         note_undelivered(exchanges, exchange->tag, reason);
@@ -440,10 +450,7 @@ void exchanges_flush(struct exchanges *exchanges, struct broadcast *broadcast)
     for (size_t i = 0; i < exchanges->count; i++) {
         struct exchange *exchange = &exchanges->items[i];
         send_outbox_to(exchanges, exchange->first);
-        if (exchange->answer != WIRE_ANSWER_NONE)
-            send_reply(exchanges, exchange);
-        else
-            zmq_msg_close(&exchange->peer);
+        send_reply(exchanges, exchange);
         broadcast_send(broadcast, exchange->seq);
     }
     broadcast_send(broadcast, UINT64_MAX);
@@ -465,6 +472,34 @@ void exchanges_stop(struct exchanges *exchanges)
 {
     exchanges->stopping = true;
     deferred_stop(exchanges->deferred);
+}
+
+/* Answers a request that was read. What is wrong with it has been said already. */
+static void turn_away(struct exchanges *exchanges, struct exchange *exchange,
+                      struct arrival *arrival, enum wire_code code, const char *message)
+{
+    if (arrival->executable)
+        refuse(exchanges, exchange, code, message);
+    zmq_msg_close(&arrival->payload);
+    send_reply(exchanges, exchange);
+    buffer_restart(&exchanges->replies);
+}
+
+void exchanges_turn_away(struct exchanges *exchanges, enum wire_code code, const char *message)
+{
+    struct exchange *exchange = &exchanges->items[0];
+    struct arrival *arrival = &exchanges->arrivals[0];
+    if (exchanges->held != NULL)
+        turn_away(exchanges, &exchanges->items[exchanges->held_at], exchanges->held, code, message);
+    exchanges->held = NULL;
+    exchanges_stop(exchanges);
+    for (;;) {
+        struct router_message waiting = begin_message(exchange, arrival);
+        if (!deferred_take(exchanges->deferred, true, exchanges->turn_us, &waiting))
+            break;
+        read_request(exchanges, exchange, arrival, &waiting);
+        turn_away(exchanges, exchange, arrival, code, message);
+    }
 }
 
 bool exchanges_are_done(const struct exchanges *exchanges)

@@ -37,7 +37,7 @@ struct exchanges;
 /* Over `router` and by `service`, which both outlive it. NULL where memory is out. */
 struct exchanges *exchanges_new(struct router *router, struct service *service);
 
-/* Before the router is closed. What was neither answered nor refused gets no answer. */
+/* Before the router is closed. What was not answered is not. */
 void exchanges_free(struct exchanges **exchanges);
 
 /* A turn begins; `time_ms` is the time of all that it carries out. */
@@ -73,5 +73,11 @@ uint64_t exchanges_due_us(const struct exchanges *exchanges);
 /* The daemon stops: nothing more is read. What was is carried out, until exchanges_are_done. */
 void exchanges_stop(struct exchanges *exchanges);
 bool exchanges_are_done(const struct exchanges *exchanges);
+
+/*
+ * It stops at once, between turns: what was read and not carried out gets this error, so that
+ * nobody waits for an answer, and exchanges_are_done.
+ */
+void exchanges_turn_away(struct exchanges *exchanges, enum wire_code code, const char *message);
 
 #endif

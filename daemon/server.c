@@ -375,6 +375,8 @@ static void stop(struct server *server)
 
 static int stop_after_failure(struct server *server)
 {
+    exchanges_turn_away(server->exchanges, WIRE_UNAVAILABLE,
+                        "the disk failed and the daemon stops; this was not carried out");
     stop(server);
     journal_say(server->journal, JOURNAL_ERROR,
                 "%s; nothing more is acknowledged: check the disk and start again",

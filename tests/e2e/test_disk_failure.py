@@ -2,9 +2,13 @@
 
 import os
 import pathlib
+import signal
+import time
 import unittest
 
-from harness import Client, CubbyError, Daemon, Subscriber
+from harness import Client, CubbyError, Daemon, Raw, Subscriber, check_reply, deadline, pack, request
+
+NOT_CARRIED_OUT = b"this was not carried out"
 
 
 class FailedSync(unittest.TestCase):
@@ -58,6 +62,60 @@ class FailedSync(unittest.TestCase):
                 self.assertEqual(client.call("get", f"key{number}")[0], number)
             self.assertIn(client.call("get", "key0")[0], (0, "new"), "unknown, and either")
             self.assertEqual(client.call("hello")["epoch"], epoch)
+
+    def answers(self, client):
+        """What a client still gets from a daemon that has ended."""
+        while client.socket.poll(200):
+            yield client.socket.recv_multipart()[-1]
+
+    def test_requests_that_gave_way_to_others_are_told_that_they_were_not_carried_out(self):
+        count, operations = 8, Raw(pack([["increment", [f"key{number % 50}"]] for number in range(10_000)]))
+        with Client(self.daemon) as heavy, Client(self.daemon) as other:
+            for msgid in range(3):  # after the first it is on record
+                heavy.send_payload(request(msgid, "batch", operations))
+                check_reply(heavy.receive_payload())
+            before = other.call("stats")["requests"]
+            for msgid in range(count):
+                heavy.send_payload(request(msgid, "batch", operations))
+            end, calls = deadline(), 1
+            while other.call("stats")["requests"] < before + count + calls:  # all are read
+                self.assertLess(time.monotonic(), end)
+                calls += 1
+            self.break_disk()
+            with self.assertRaises(CubbyError):
+                other.call("put", "a", 1)
+            self.assertEqual(self.daemon.wait(), 1)
+            replies = list(self.answers(heavy))
+        self.assertEqual([check_reply(reply)[1] for reply in replies], list(range(count)))
+        self.assertIn(b"unavailable", replies[-1])
+        self.assertIn(NOT_CARRIED_OUT, replies[-1])
+
+    def checkpoint_in_the_turn_that_fails(self):
+        """What a checkpoint is answered that was sent behind a put, or None: a checkpoint begins a
+        turn, so one that was read in the put's turn waits for the next."""
+        with Client(self.daemon) as client:
+            client.call("ping")
+            os.kill(self.daemon.process.pid, signal.SIGSTOP)
+            self.break_disk()
+            client.send_request(1, "put", "a", 1)
+            client.send_request(2, "checkpoint")
+            os.kill(self.daemon.process.pid, signal.SIGCONT)
+            self.assertEqual(self.daemon.wait(), 1)
+            replies = list(self.answers(client))
+        self.assertIn(b"unavailable", replies[0])
+        self.assertNotIn(NOT_CARRIED_OUT, replies[0])
+        return replies[1] if len(replies) > 1 else None
+
+    def test_a_request_that_was_to_begin_the_next_turn_is_told_that_it_was_not_carried_out(self):
+        for _ in range(20):  # it may not have come yet when the put's turn was over
+            reply = self.checkpoint_in_the_turn_that_fails()
+            if reply is not None:
+                break
+            os.unlink(self.switch)
+            self.daemon.start()
+        self.assertIsNotNone(reply)
+        self.assertIn(b"unavailable", reply)
+        self.assertIn(NOT_CARRIED_OUT, reply)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import unittest
 
 from harness import DEADLINE_S, Client, Daemon, Raw, check_reply, deadline, eventually, pack, request, unpack
 
-TURN_MAX_OF_ONE = 256  # as in daemon/server.h
+TURN_MAX_OF_ONE = 256  # as in daemon/exchanges.h
 WINDOW = 16
 DEFERRED_MAX_REQUESTS = 1024  # as in daemon/deferred.h
 KEYS = 50
