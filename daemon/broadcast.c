@@ -39,6 +39,7 @@ struct broadcast {
     struct buffer head;      /* [2, "change", [epoch, drops, …: what all changes begin with */
     uint64_t head_drops;
     struct buffer scratch;
+    bool used; /* the socket, since it was last read to its end */
 };
 
 static void pack_head(struct buffer *out, const char *method, const struct broadcast *broadcast,
@@ -73,6 +74,7 @@ struct broadcast *broadcast_new(void *socket, struct store *store, struct counte
     broadcast->store = store;
     broadcast->counters = counters;
     broadcast->max_backlog = max_backlog;
+    broadcast->used = true;
     broadcast->gathered_seq = store_seq(store);
     if (store_history_open(store, &broadcast->history) == 0)
         return broadcast;
@@ -109,6 +111,13 @@ void broadcast_receive(struct broadcast *broadcast)
         subscriptions_note(&broadcast->subscriptions,
                            slice_of(zmq_msg_data(&message), zmq_msg_size(&message)));
     zmq_msg_close(&message);
+    broadcast->used = false;
+}
+
+void broadcast_end_turn(struct broadcast *broadcast)
+{
+    if (broadcast->used)
+        broadcast_receive(broadcast);
 }
 
 static bool add_message(struct messages *messages, const struct message *message)
@@ -227,6 +236,7 @@ static bool send_frame(struct broadcast *broadcast, zmq_msg_t *frame, int flags)
 static void send_message(struct broadcast *broadcast, zmq_msg_t *topic, zmq_msg_t *payload)
 {
     bool dropped = send_frame(broadcast, topic, ZMQ_SNDMORE);
+    broadcast->used = true;
     dropped = send_frame(broadcast, payload, 0) || dropped;
     if (!dropped)
         return;

@@ -49,4 +49,10 @@ size_t broadcast_waiting(const struct broadcast *broadcast);
 /* Says that all changes up to store_seq have left. */
 void broadcast_heartbeat(struct broadcast *broadcast);
 
+/*
+ * Behind what a turn sends. Sending may take note of what subscribers have sent, and then the
+ * socket does not become readable for it: so it is taken here.
+ */
+void broadcast_end_turn(struct broadcast *broadcast);
+
 #endif

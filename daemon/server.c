@@ -11,6 +11,7 @@
 #include "daemon/eviction.h"
 #include "daemon/exchanges.h"
 #include "daemon/sockets.h"
+#include "daemon/wakeups.h"
 
 struct server {
     const struct config *config;
@@ -20,6 +21,7 @@ struct server {
     void *zmq;
     struct router router;
     void *publish;
+    struct wakeups wakeups;
     struct service service;
     struct exchanges *exchanges;
     struct broadcast *broadcast;
@@ -69,7 +71,9 @@ static int open_sockets(struct server *server, char *error)
     server->zmq = zmq_ctx_new();
     if (server->zmq != NULL)
         server->publish = sockets_new_broadcast(server->zmq);
-    if (server->publish == NULL || router_open(&server->router, server->zmq) != 0) {
+    if (server->publish == NULL || router_open(&server->router, server->zmq) != 0 ||
+        wakeups_init(&server->wakeups, server->router.socket, server->publish,
+                     connections_socket(server->router.connections), server->signal_fd) != 0) {
         snprintf(error, SERVER_MAX_ERROR, "cannot make the sockets: %s", zmq_strerror(errno));
         return -1;
     }
@@ -341,6 +345,7 @@ static int turn(struct server *server)
     uint64_t end_us = clock_us();
     count_turn(server, requests, end_us - begin_us);
     heartbeat(server, end_us);
+    broadcast_end_turn(server->broadcast);
     return rc == 0 ? sync_when_due(server, end_us) : rc;
 }
 
@@ -400,26 +405,20 @@ static bool take_signals(struct server *server)
 
 int server_run(struct server *server)
 {
-    zmq_pollitem_t items[] = {
-        {.socket = server->router.socket, .events = ZMQ_POLLIN},
-        {.socket = server->publish, .events = ZMQ_POLLIN},
-        {.fd = server->signal_fd, .events = ZMQ_POLLIN},
-        {.socket = connections_socket(server->router.connections), .events = ZMQ_POLLIN},
-    };
     for (;;) {
-        if (zmq_poll(items, sizeof items / sizeof items[0], idle_ms(server)) < 0 &&
-            errno != EINTR) {
+        int come = wakeups_wait(&server->wakeups, idle_ms(server));
+        if (come < 0) {
             journal_say(server->journal, JOURNAL_ERROR, "cannot wait for requests: %s",
-                        zmq_strerror(errno));
+                        strerror(errno));
             return -1;
         }
-        if ((items[1].revents & ZMQ_POLLIN) != 0)
+        if ((come & WAKEUP_SUBSCRIBERS) != 0)
             broadcast_receive(server->broadcast);
-        if ((items[3].revents & ZMQ_POLLIN) != 0)
+        if ((come & WAKEUP_CONNECTIONS) != 0)
             exchanges_read_connections(server->exchanges);
         if (turn(server) != 0)
             return stop_after_failure(server);
-        if ((items[2].revents & ZMQ_POLLIN) != 0 && take_signals(server)) {
+        if ((come & WAKEUP_SIGNAL) != 0 && take_signals(server)) {
             server->stopping = true;
             exchanges_stop(server->exchanges);
         }
