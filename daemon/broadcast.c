@@ -74,7 +74,6 @@ struct broadcast *broadcast_new(void *socket, struct store *store, struct counte
     broadcast->store = store;
     broadcast->counters = counters;
     broadcast->max_backlog = max_backlog;
-    broadcast->used = true;
     broadcast->gathered_seq = store_seq(store);
     if (store_history_open(store, &broadcast->history) == 0)
         return broadcast;

@@ -405,6 +405,8 @@ static bool take_signals(struct server *server)
 
 int server_run(struct server *server)
 {
+    read_connections(server);
+    broadcast_receive(server->broadcast);
     for (;;) {
         int come = wakeups_wait(&server->wakeups, idle_ms(server));
         if (come < 0) {

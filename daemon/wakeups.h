@@ -33,9 +33,10 @@ int wakeups_init(struct wakeups *wakeups, void *requests, void *subscribers, voi
 
 /*
  * Waits for `ms` milliseconds at most, and returns what has come: WAKEUP_ flags, 0 for nothing or
- * an interruption, -1 with errno. A file says once that something came: whoever is told reads until
- * there is nothing more (EAGAIN). To send on a socket may take away what its file would have said;
- * therefore `requests` is asked itself, and who sends to subscribers reads from them afterwards.
+ * an interruption, -1 with errno. A file says once that something came, and only where everything
+ * before was read: so each socket is read to its end (EAGAIN) before the first call, and whenever
+ * it is told. To send on a socket may take away what its file would have said; therefore `requests`
+ * is asked itself, and who sends to subscribers reads from them afterwards.
  */
 int wakeups_wait(struct wakeups *wakeups, long ms);
 
