@@ -405,7 +405,7 @@ static bool take_signals(struct server *server)
 
 int server_run(struct server *server)
 {
-    read_connections(server);
+    exchanges_read_connections(server->exchanges);
     broadcast_receive(server->broadcast);
     for (;;) {
         int come = wakeups_wait(&server->wakeups, idle_ms(server));
