@@ -2,20 +2,23 @@
 
 import itertools
 import os
+import re
 import signal
 import time
 import unittest
 
-from harness import DEADLINE_S, Client, Daemon, Raw, check_reply, deadline, eventually, pack, request, unpack
+from harness import (DEADLINE_S, Client, Daemon, Raw, Subscriber, check_reply, deadline, eventually, pack,
+                     request, unpack)
 
 TURN_MAX_OF_ONE = 256  # as in daemon/exchanges.h
 WINDOW = 16
 DEFERRED_MAX_REQUESTS = 1024  # as in daemon/deferred.h
 KEYS = 50
+LONG_READ = [["scan", [{"keys_only": True, "limit": 10_000}]]] * 5  # few bytes, and milliseconds
 OPERATIONS = pack([["increment", [f"key{number % KEYS}"]] for number in range(10_000)])
 
 
-class Fairness(unittest.TestCase):
+class Case(unittest.TestCase):
     """A daemon for each test, since stats are of all of its turns."""
 
     def setUp(self):
@@ -29,6 +32,8 @@ class Fairness(unittest.TestCase):
     def resume(self):
         os.kill(self.daemon.process.pid, signal.SIGCONT)
 
+
+class Fairness(Case):
     def test_a_client_is_served_in_between_the_requests_of_one_that_has_many_outstanding(self):
         total, few = 30_000, 50
         with Client(self.daemon, RCVHWM=0, SNDHWM=0) as hog, Client(self.daemon) as other:
@@ -77,15 +82,13 @@ class Fairness(unittest.TestCase):
         self.assertEqual((stats["group_p50"], stats["group_p99"], stats["group_max"]), (1, 1, 1))
 
 
-class HeavyRequests(unittest.TestCase):
+class HeavyRequests(Case):
     """One client sends batches of 10,000 operations, and the others come before it."""
 
     def setUp(self):
-        self.daemon = Daemon()
-        self.addCleanup(self.daemon.clean)
-        self.daemon.start()
+        super().setUp()
         self.hog = self.client(RCVHWM=0, SNDHWM=0)
-        self.other = self.client()
+        self.other = self.client(RCVHWM=0, SNDHWM=0)
         self.sent = 0  # batches
 
     def client(self, **options):
@@ -115,6 +118,15 @@ class HeavyRequests(unittest.TestCase):
         self.send_batch(client)
         check_reply((client or self.hog).receive_payload())
 
+    def fill(self):
+        """Keys for LONG_READ."""
+        self.hog.call("batch", [["put", [f"key{number}", number]] for number in range(10_000)])
+
+    def sleeps(self):
+        """How often the daemon's own thread has gone to sleep."""
+        with open(f"/proc/{self.daemon.process.pid}/status", encoding="ascii") as file:
+            return int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", file.read(), re.M).group(1))
+
     def hold(self, count):
         """So many batches of a peer on record, until the daemon has read them."""
         self.put_on_record()
@@ -133,13 +145,22 @@ class HeavyRequests(unittest.TestCase):
         return sum(self.other.call("get", f"key{number}")[0] for number in range(KEYS))
 
     def test_others_are_served_many_times_between_two_heavy_requests(self):
-        self.put_on_record()
-        calls = []
-        for _ in range(9):
-            msgid = self.send_batch()
-            calls.append(self.serve_others_until(self.has_reply(self.hog)))
-            self.check_replies(self.hog, [msgid])
-        self.assertGreaterEqual(sorted(calls)[len(calls) // 2], 5, calls)  # two, if it gave no way
+        """What it would serve in between if it gave no way: what a turn takes of one client. Whether the
+        others keep it busy meanwhile is up to the machine, hence as many rounds as that takes."""
+        self.fill()
+        limit, most, end = TURN_MAX_OF_ONE + WINDOW, 0, deadline()
+        while most <= 2 * limit:
+            self.assertLess(time.monotonic(), end, most)
+            msgids, puts = range(2 * WINDOW), range(10 * limit)
+            self.pause()
+            for msgid in msgids:
+                self.hog.send_payload(request(msgid, "batch", LONG_READ))
+            for msgid in puts:
+                self.other.send_request(msgid, "put", "other", msgid)
+            self.resume()
+            self.check_replies(self.other, puts)
+            seqs = [check_reply(self.hog.receive_payload())[3]["seq"] for _ in msgids]
+            most = max(after - before for before, after in zip(seqs, seqs[1:]))
 
     def test_two_heavy_clients_take_turns(self):
         second = self.client()
@@ -173,25 +194,44 @@ class HeavyRequests(unittest.TestCase):
         self.assertEqual(self.total(), 10_000 * self.sent)
 
     def test_a_heavy_request_does_not_wait_once_the_others_are_silent(self):
-        waited = []
-        for _ in range(5):
-            self.hold(1)
-            begin = time.monotonic()
-            self.check_replies(self.hog, [self.sent])
-            waited.append(time.monotonic() - begin)
-        self.assertLess(sorted(waited)[2], 0.45, waited)  # else the heartbeat has woken it
+        """Nothing wakes the daemon then but itself. If it did not, the next heartbeat would, whose seq
+        is that of what was carried out in the same turn."""
+        end, woken = deadline(), False
+        with Subscriber(self.daemon, topics=[b"w", b"h"]) as subscriber:
+            subscriber.welcome()
+            while not woken:
+                self.assertLess(time.monotonic(), end)
+                self.hold(1)
+                before = self.other.call("put", "other", "the last before the silence")
+                seq = check_reply(self.hog.receive_payload())[3]["seq"]
+                after = self.other.call("put", "other", "the first after it")
+                seqs = [subscriber.heartbeat()[2]]
+                while seqs[-1] < after:
+                    seqs.append(subscriber.heartbeat()[2])
+                woken = before < seq and seq not in seqs
 
     def test_a_client_alone_waits_for_nobody(self):
+        """A daemon that makes a request wait sleeps meanwhile."""
+        self.fill()
+        before = self.hog.call("stats")["deferred"]
+        msgids = range(4 * WINDOW)
+        self.pause()
+        for msgid in msgids:
+            self.hog.send_payload(request(msgid, "batch", LONG_READ))
+        slept = self.sleeps()
+        self.resume()
+        self.check_replies(self.hog, msgids)
+        slept = self.sleeps() - slept
+        deferred = self.hog.call("stats")["deferred"] - before
+        self.assertGreaterEqual(deferred, 2 * WINDOW)
+        self.assertLess(slept, deferred // 2)
+
+    def test_ten_batches_of_a_client_alone_are_carried_out(self):
         self.put_on_record()
-        before = self.hog.call("stats")
-        begin = time.monotonic()
         for _ in range(10):
             self.send_batch()
         self.check_replies(self.hog, range(2, 12))
-        took_us = (time.monotonic() - begin) * 1e6
         self.assertEqual(self.total(), 110_000)
-        turn_us = self.hog.call("stats")["turn_max_us"]
-        self.assertLess(took_us, 30 * max(turn_us, before["turn_max_us"]))
 
     def test_what_waits_is_answered_at_a_stop(self):
         self.hold(5)
