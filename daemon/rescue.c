@@ -14,6 +14,7 @@
 #include "daemon/config.h"
 #include "daemon/progress.h"
 #include "queue/check.h"
+#include "queue/mend.h"
 #include "store/checkpoint.h"
 #include "store/salvage.h"
 #include "store/segment.h"
@@ -181,6 +182,10 @@ static void print_lost(const struct store_report *report)
         if (report->lost[table] > 0)
             line("lost", "%s: %" PRIu64 " entries that cannot be read", store_table_name(table),
                  report->lost[table]);
+    for (size_t i = 0; i < report->repair_count; i++)
+        line(report->repairs[i].lost ? "lost" : "rebuilt", "%s", report->repairs[i].sentence);
+    if (report->repairs_in_all > report->repair_count)
+        line("rebuilt", "and %zu more", report->repairs_in_all - report->repair_count);
     if (report->untaken_groups > 0)
         line("left out",
              "%" PRIu64 " groups of the log (%" PRIu64 " bytes) that look whole, behind the damage",
@@ -203,20 +208,20 @@ static int check_new(const struct work *work, const struct store_report *old,
     bool good = report->damages_in_all == 0 && report->end.seq == old->end.seq;
     print_damages(report);
     line("saved", "%s: %s up to seq %" PRIu64 ", %" PRIu64 " keys, engine %s, under a new epoch",
-         work->new_directory, old->partial ? "what can be read of everything" : "everything",
+         work->new_directory,
+         old->partial || old->repairs_in_all > 0 ? "what can be read of everything" : "everything",
          report->end.seq, report->entries[STORE_KEYS], report->state.engine);
     store_report_free(&report);
-    if (old->partial) {
-        journal_say(work->journal, JOURNAL_ERROR,
-                    "%s is not all that %s had: see what is lost, or restore a backup",
-                    work->new_directory, work->directory);
-        return RESCUE_FAILED;
-    }
-    if (good)
-        return RESCUE_GOOD;
-    journal_say(work->journal, JOURNAL_ERROR, "%s is not good: check the disk",
-                work->new_directory);
-    return RESCUE_FAILED;
+    if (!good)
+        journal_say(work->journal, JOURNAL_ERROR, "%s is not good: check the disk",
+                    work->new_directory);
+    else if (old->partial || old->repairs_in_all > 0)
+        journal_say(
+            work->journal, JOURNAL_ERROR,
+            "%s works, but is not all that %s had: see what is lost and what is rebuilt, or "
+            "restore a backup",
+            work->new_directory, work->directory);
+    return good && !old->partial && old->repairs_in_all == 0 ? RESCUE_GOOD : RESCUE_FAILED;
 }
 
 static int salvage(const struct work *work)
@@ -231,7 +236,7 @@ static int salvage(const struct work *work)
         .progress = progress_show,
         .context = &progress,
     };
-    int rc = store_salvage(work->directory, &options, &report, &error);
+    int rc = store_salvage(work->directory, &options, queues_mend, &report, &error);
     if (report != NULL)
         print_lost(report);
     int status = RESCUE_FAILED;

@@ -4,35 +4,15 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "queue/record.h"
+#include "queue/known.h"
 #include "store/entry_check.h"
 
 enum { STATUS_EVERY = 1024, MAX_SUBJECT = ENTRY_SHOWN_SIZE + 64 };
 
-/* A queue that has an entry. */
-struct known_queue {
-    uint64_t number;
-    size_t name_at; /* in check.names */
-    size_t name_size;
-    struct queue_fields fields;
-    struct queue_counts counts;
-    uint64_t found[JOB_STATES]; /* entries in its lists */
-};
-
-/* A list, of a queue or left behind by a purge or drop. */
-struct known_list {
-    uint64_t number;
-    uint64_t queue;
-    enum list kind;
-    bool left;
-};
-
 struct check {
     const struct store_examination *examination;
     struct engine *state;
-    struct buffer queues; /* of struct known_queue, by number once all are there */
-    struct buffer lists;  /* of struct known_list, likewise */
-    struct buffer names;
+    struct known known;
     bool has_ids;
     uint64_t id_limit;                /* no id has been given out from here on */
     struct known_list const *windows; /* of the dropped queue that was met last; NULL: none */
@@ -47,59 +27,7 @@ struct found_job {
     const struct known_list *list;
 };
 
-static const char *const list_names[LISTS] = {
-    [LIST_READY] = "ready",        [LIST_DELAYED] = "delayed",   [LIST_LEASED] = "leased",
-    [LIST_DEAD] = "dead",          [LIST_EXPIRING] = "expiring", [LIST_WINDOWS] = "windows",
-    [LIST_RANKED] = "by priority",
-};
-
 /* Finding. */
-
-static struct known_queue *queues_of(const struct check *check)
-{
-    return (struct known_queue *)(void *)check->queues.data;
-}
-
-static struct known_list *lists_of(const struct check *check)
-{
-    return (struct known_list *)(void *)check->lists.data;
-}
-
-static size_t queue_count(const struct check *check)
-{
-    return check->queues.size / sizeof(struct known_queue);
-}
-
-static size_t list_count(const struct check *check)
-{
-    return check->lists.size / sizeof(struct known_list);
-}
-
-/* Of both: they begin with their number. */
-static int compare_numbers(const void *a, const void *b)
-{
-    uint64_t left;
-    uint64_t right;
-    memcpy(&left, a, sizeof left);
-    memcpy(&right, b, sizeof right);
-    return (left > right) - (left < right);
-}
-
-static struct known_queue *find_queue(const struct check *check, uint64_t number)
-{
-    if (queue_count(check) == 0)
-        return NULL;
-    return bsearch(&number, queues_of(check), queue_count(check), sizeof(struct known_queue),
-                   compare_numbers);
-}
-
-static const struct known_list *find_list(const struct check *check, uint64_t number)
-{
-    if (list_count(check) == 0)
-        return NULL;
-    return bsearch(&number, lists_of(check), list_count(check), sizeof(struct known_list),
-                   compare_numbers);
-}
 
 static int has_place(struct check *check, uint64_t list, struct place place, bool *has)
 {
@@ -136,7 +64,7 @@ static int find_job(struct check *check, uint64_t id, struct found_job *job)
     }
     if (rc != 0 || !good)
         return rc == 0 ? STORE_NOT_FOUND : rc;
-    job->list = find_list(check, job->record.list);
+    job->list = known_list(&check->known, job->record.list);
     return 0;
 }
 
@@ -175,12 +103,12 @@ static void tell_key(const struct check *check, enum store_table table, struct s
 static const char *show_queue(const struct check *check, uint64_t number, char subject[MAX_SUBJECT])
 {
     char shown[ENTRY_SHOWN_SIZE];
-    const struct known_queue *queue = find_queue(check, number);
+    const struct known_queue *queue = known_queue(&check->known, number);
     if (queue == NULL) {
         snprintf(subject, MAX_SUBJECT, "a queue that was dropped");
         return subject;
     }
-    entry_show_key(slice_of(check->names.data + queue->name_at, queue->name_size), shown);
+    entry_show_key(known_name(&check->known, queue), shown);
     snprintf(subject, MAX_SUBJECT, "queue %s", shown);
     return subject;
 }
@@ -189,7 +117,8 @@ static const char *show_job(const struct check *check, const struct known_list *
                             char subject[MAX_SUBJECT])
 {
     size_t size = strlen(show_queue(check, list->queue, subject));
-    snprintf(subject + size, MAX_SUBJECT - size, ", %s, job %" PRIu64, list_names[list->kind], id);
+    snprintf(subject + size, MAX_SUBJECT - size, ", %s, job %" PRIu64, known_list_name(list->kind),
+             id);
     return subject;
 }
 
@@ -232,30 +161,22 @@ static int each(struct check *check, enum store_table table, visit_fn *visit)
 
 /* Queues, and what they count. */
 
-static void add_list(struct check *check, struct known_list list)
-{
-    buffer_append(&check->lists, &list, sizeof list);
-}
-
 static bool add_queue(struct check *check, struct slice name, struct slice value)
 {
-    struct known_queue queue = {.name_at = check->names.size, .name_size = name.size};
-    if (record_read_queue(value, &queue.fields) != 0)
+    struct queue_fields fields;
+    if (record_read_queue(value, &fields) != 0)
         return false;
-    queue.number = queue.fields.number;
-    buffer_append_slice(&check->names, name);
-    buffer_append(&check->queues, &queue, sizeof queue);
-    for (enum list kind = 0; kind < LISTS; kind++)
-        add_list(check, (struct known_list){queue.fields.lists[kind], queue.number, kind, false});
+    known_add_queue(&check->known, name, &fields);
     return true;
 }
 
 static bool add_leftover(struct check *check, uint64_t number, struct slice value)
 {
-    struct known_list list = {.number = number, .left = true};
-    if (record_read_leftover(value, &list.kind, &list.queue) != 0)
+    enum list kind;
+    uint64_t queue;
+    if (record_read_leftover(value, &kind, &queue) != 0)
         return false;
-    add_list(check, list);
+    known_add_left(&check->known, number, kind, queue);
     return true;
 }
 
@@ -276,7 +197,7 @@ static int visit_queue(struct check *check, struct slice key, struct slice value
         good = check->has_ids = record_read_ids(value, &check->id_limit, &epoch) == 0;
     if (!good)
         tell_key(check, STORE_QUEUES, key, "what is stored is no entry");
-    return check->queues.failed || check->lists.failed || check->names.failed ? STORE_NO_MEMORY : 0;
+    return known_failed(&check->known) ? STORE_NO_MEMORY : 0;
 }
 
 /* Whose the counts are, once all queues are known. */
@@ -286,7 +207,7 @@ static int visit_counts(struct check *check, struct slice key, struct slice valu
     uint64_t number;
     if (!record_read_number_key(key, 'c', &number) || record_read_counts(value, &counts) != 0)
         return 0;
-    struct known_queue *queue = find_queue(check, number);
+    struct known_queue *queue = known_queue(&check->known, number);
     if (queue != NULL)
         queue->counts = counts;
     else
@@ -297,17 +218,19 @@ static int visit_counts(struct check *check, struct slice key, struct slice valu
 static void check_numbers(struct check *check)
 {
     char subject[MAX_SUBJECT];
-    const struct known_list *lists = lists_of(check);
-    const struct known_queue *queues = queues_of(check);
-    for (size_t i = 1; i < queue_count(check); i++)
+    size_t list_count;
+    size_t queue_count;
+    const struct known_list *lists = known_lists(&check->known, &list_count);
+    const struct known_queue *queues = known_queues(&check->known, &queue_count);
+    for (size_t i = 1; i < queue_count; i++)
         if (queues[i].number == queues[i - 1].number)
             tell(check, STORE_QUEUES, show_queue(check, queues[i].number, subject),
                  "another queue has its number");
-    for (size_t i = 1; i < list_count(check); i++)
+    for (size_t i = 1; i < list_count; i++)
         if (lists[i].number == lists[i - 1].number)
             tell(check, STORE_QUEUES, show_queue(check, lists[i].queue, subject),
-                 "its list of what is %s is another one too", list_names[lists[i].kind]);
-    if (!check->has_ids && list_count(check) > 0)
+                 "its list of what is %s is another one too", known_list_name(lists[i].kind));
+    if (!check->has_ids && list_count > 0)
         tell(check, STORE_QUEUES, "i", "the ids that were given out are missing");
 }
 
@@ -317,10 +240,7 @@ static int find_queues(struct check *check)
     int rc = each(check, STORE_QUEUES, visit_queue);
     if (rc != 0)
         return rc;
-    if (queue_count(check) > 0)
-        qsort(queues_of(check), queue_count(check), sizeof(struct known_queue), compare_numbers);
-    if (list_count(check) > 0)
-        qsort(lists_of(check), list_count(check), sizeof(struct known_list), compare_numbers);
+    known_sort(&check->known);
     check_numbers(check);
     return each(check, STORE_QUEUES, visit_counts);
 }
@@ -328,14 +248,15 @@ static int find_queues(struct check *check)
 static void check_counts(const struct check *check)
 {
     char subject[MAX_SUBJECT];
-    for (size_t i = 0; i < queue_count(check); i++) {
-        const struct known_queue *queue = queues_of(check) + i;
+    size_t count;
+    const struct known_queue *queues = known_queues(&check->known, &count);
+    for (size_t i = 0; i < count; i++)
         for (enum job_state state = 0; state < JOB_STATES; state++)
-            if (queue->counts.jobs[state] != queue->found[state])
-                tell(check, STORE_QUEUES, show_queue(check, queue->number, subject),
+            if (queues[i].counts.jobs[state] != queues[i].found[state])
+                tell(check, STORE_QUEUES, show_queue(check, queues[i].number, subject),
                      "it counts %" PRIu64 " jobs as %s, and there are %" PRIu64,
-                     queue->counts.jobs[state], list_names[state], queue->found[state]);
-    }
+                     queues[i].counts.jobs[state], known_list_name((enum list)state),
+                     queues[i].found[state]);
 }
 
 /* Places in lists. */
@@ -417,13 +338,13 @@ static int visit_place(struct check *check, struct slice key, struct slice value
         tell_key(check, STORE_LISTS, key, "no place in a list");
         return 0;
     }
-    const struct known_list *list = find_list(check, number);
+    const struct known_list *list = known_list(&check->known, number);
     if (list == NULL) {
         tell_key(check, STORE_LISTS, key, "no queue has this list");
         return 0;
     }
     bool of_state = list->kind < (enum list)JOB_STATES;
-    struct known_queue *queue = find_queue(check, list->queue);
+    struct known_queue *queue = known_queue(&check->known, list->queue);
     if (of_state && !list->left && queue != NULL)
         queue->found[list->kind]++;
     if (list->left && !of_state)
@@ -500,7 +421,7 @@ static int check_job(struct check *check, const struct found_job *job)
         return 0;
     }
     int rc = check_in_list(check, job, number, job->list->kind);
-    const struct known_queue *queue = find_queue(check, record->queue);
+    const struct known_queue *queue = known_queue(&check->known, record->queue);
     if (rc != 0 || queue == NULL || !is_live(job))
         return rc;
     rc = check_in_list(check, job, queue->fields.lists[LIST_EXPIRING], LIST_EXPIRING);
@@ -560,15 +481,17 @@ static int visit_moved(struct check *check, struct slice key, struct slice value
 /* The list of windows of a queue, which may have been dropped: 0 where there is none. */
 static uint64_t windows_of(struct check *check, uint64_t number)
 {
-    const struct known_queue *queue = find_queue(check, number);
+    const struct known_queue *queue = known_queue(&check->known, number);
     if (queue != NULL)
         return queue->fields.lists[LIST_WINDOWS];
     if (check->windows_of != number)
         check->windows = NULL;
     check->windows_of = number;
-    for (size_t i = 0; check->windows == NULL && i < list_count(check); i++)
-        if (lists_of(check)[i].queue == number && lists_of(check)[i].kind == LIST_WINDOWS)
-            check->windows = lists_of(check) + i;
+    size_t count;
+    const struct known_list *lists = known_lists(&check->known, &count);
+    for (size_t i = 0; check->windows == NULL && i < count; i++)
+        if (lists[i].queue == number && lists[i].kind == LIST_WINDOWS)
+            check->windows = &lists[i];
     return check->windows != NULL ? check->windows->number : 0;
 }
 
@@ -612,9 +535,7 @@ int queues_check(const struct store_examination *examination, struct store_error
         rc = each(&check, STORE_JOBS, visit_moved);
     if (rc == 0)
         rc = each(&check, STORE_DEDUP, visit_window);
-    buffer_free(&check.queues);
-    buffer_free(&check.lists);
-    buffer_free(&check.names);
+    known_free(&check.known);
     if (rc != 0)
         (void)store_fail(error, (enum store_code)rc, "the queues cannot be checked: %s",
                          rc == STORE_NO_MEMORY ? "out of memory" : "they cannot be read");

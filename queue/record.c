@@ -1,5 +1,6 @@
 #include "queue/record.h"
 
+#include <assert.h>
 #include <endian.h>
 
 enum { FORMAT = 1, FORMAT_WHOLE = 2 };
@@ -186,8 +187,10 @@ bool record_is_in(const struct record *record, enum list list, struct place *pla
  */
 enum { JOB_HEAD = 64, NO_ERROR = 0xffff };
 
-/* Writes the head and what follows it but for the body, at most JOB_HEAD + RECORD_MAX_TAIL. */
-static struct slice encode_job(uint8_t *buffer, const struct record *record, struct slice error)
+static_assert(JOB_HEAD + RECORD_MAX_TAIL == RECORD_MAX_JOB, "the buffer is to hold all but a body");
+
+struct slice record_write_job(uint8_t buffer[RECORD_MAX_JOB], const struct record *record,
+                              struct slice error)
 {
     uint8_t *tail = buffer + JOB_HEAD;
     buffer[0] = record->whole ? FORMAT_WHOLE : FORMAT;
@@ -237,26 +240,27 @@ int record_read_job(struct slice value, struct record *record)
     record->error = slice_of(has_error ? head + JOB_HEAD : NULL, error_size);
     record->dedup = slice_of(dedup_size > 0 ? head + JOB_HEAD + error_size : NULL, dedup_size);
     record->body = slice_of(head + size, value.size - size);
-    return 0;
+    return record->whole && record->body.size > RECORD_MAX_WHOLE ? STORE_CORRUPT : 0;
 }
 
 /* All of it that is kept in one entry, in STORE_BODIES. */
 static int put_whole(struct store *store, const struct record *record, struct slice error)
 {
     uint8_t key[RECORD_NUMBER_SIZE];
-    uint8_t buffer[JOB_HEAD + RECORD_MAX_TAIL];
+    uint8_t buffer[RECORD_MAX_JOB];
     return store_put(store, STORE_BODIES, record_id_key(key, record->id),
-                     encode_job(buffer, record, error), record->body, STORE_QUIET);
+                     record_write_job(buffer, record, error), record->body, STORE_QUIET);
 }
 
 int record_put_job(struct store *store, const struct record *record)
 {
     uint8_t key[RECORD_NUMBER_SIZE];
-    uint8_t buffer[JOB_HEAD + RECORD_MAX_TAIL];
+    uint8_t buffer[RECORD_MAX_JOB];
     if (record->whole)
         return put_whole(store, record, record->error);
     return store_put(store, STORE_JOBS, record_id_key(key, record->id),
-                     encode_job(buffer, record, record->error), (struct slice){0}, STORE_QUIET);
+                     record_write_job(buffer, record, record->error), (struct slice){0},
+                     STORE_QUIET);
 }
 
 int record_put_pushed(struct store *store, struct record *record)
@@ -324,22 +328,29 @@ int record_delete_job(struct store *store, const struct record *record)
  */
 enum { SETTINGS = 6, QUEUE_NUMBERS = 1 + LISTS + 1 + SETTINGS };
 
-int record_put_queue(struct store *store, struct slice name, const struct queue_fields *fields)
+struct slice record_write_queue(uint8_t buffer[RECORD_MAX_VALUE], const struct queue_fields *fields)
 {
     const struct queue_settings *settings = &fields->settings;
     const uint64_t set[SETTINGS] = {settings->lease_ms,   settings->max_deliveries,
                                     settings->max_length, settings->retry_delay_ms,
                                     settings->ttl_ms,     settings->dedup_window_ms};
-    uint8_t key[RECORD_MAX_KEY];
-    uint8_t value[1 + QUEUE_NUMBERS * RECORD_NUMBER_SIZE] = {FORMAT};
-    uint8_t *at = write_little(value + 1, fields->number);
+    static_assert(1 + QUEUE_NUMBERS * RECORD_NUMBER_SIZE <= RECORD_MAX_VALUE, "too small a buffer");
+    uint8_t *at = write_little(buffer + 1, fields->number);
+    buffer[0] = FORMAT;
     for (unsigned i = 0; i < LISTS; i++)
         at = write_little(at, fields->lists[i]);
     at = write_little(at, fields->paused_until_ms);
     for (unsigned i = 0; i < SETTINGS; i++)
         at = write_little(at, set[i]);
-    return store_put(store, STORE_QUEUES, record_name_key(key, name), slice_of(value, sizeof value),
-                     (struct slice){0}, STORE_RESERVED);
+    return slice_of(buffer, (size_t)(at - buffer));
+}
+
+int record_put_queue(struct store *store, struct slice name, const struct queue_fields *fields)
+{
+    uint8_t key[RECORD_MAX_KEY];
+    uint8_t value[RECORD_MAX_VALUE];
+    return store_put(store, STORE_QUEUES, record_name_key(key, name),
+                     record_write_queue(value, fields), (struct slice){0}, STORE_RESERVED);
 }
 
 int record_read_queue(struct slice value, struct queue_fields *fields)
@@ -370,18 +381,25 @@ int record_read_queue(struct slice value, struct queue_fields *fields)
  */
 enum { COUNTS = JOB_STATES + 3 };
 
-int record_put_counts(struct store *store, uint64_t number, const struct queue_counts *counts)
+struct slice record_write_counts(uint8_t buffer[RECORD_MAX_VALUE],
+                                 const struct queue_counts *counts)
 {
-    uint8_t key[RECORD_MAX_KEY];
-    uint8_t value[1 + COUNTS * RECORD_NUMBER_SIZE] = {FORMAT};
-    uint8_t *at = value + 1;
+    uint8_t *at = buffer + 1;
+    buffer[0] = FORMAT;
     for (unsigned i = 0; i < JOB_STATES; i++)
         at = write_little(at, counts->jobs[i]);
     at = write_little(at, counts->pushed);
     at = write_little(at, counts->acked);
-    write_little(at, counts->expired);
+    at = write_little(at, counts->expired);
+    return slice_of(buffer, (size_t)(at - buffer));
+}
+
+int record_put_counts(struct store *store, uint64_t number, const struct queue_counts *counts)
+{
+    uint8_t key[RECORD_MAX_KEY];
+    uint8_t value[RECORD_MAX_VALUE];
     return store_put(store, STORE_QUEUES, record_number_key(key, 'c', number),
-                     slice_of(value, sizeof value), (struct slice){0}, STORE_RESERVED);
+                     record_write_counts(value, counts), (struct slice){0}, STORE_RESERVED);
 }
 
 int record_get_counts(struct store *store, uint64_t number, struct queue_counts *counts)
@@ -408,14 +426,20 @@ int record_read_counts(struct slice value, struct queue_counts *counts)
 /* A producer's id: 1 byte format: 1; 8 bytes job id; 8 bytes end of the window, 0: it has none. */
 enum { WINDOW_SIZE = 1 + 2 * RECORD_NUMBER_SIZE };
 
+struct slice record_write_window(uint8_t buffer[RECORD_MAX_VALUE], uint64_t id, uint64_t end_ms)
+{
+    buffer[0] = FORMAT;
+    write_little(write_little(buffer + 1, id), end_ms);
+    return slice_of(buffer, WINDOW_SIZE);
+}
+
 int record_put_window(struct store *store, uint64_t queue, struct slice dedup, uint64_t id,
                       uint64_t end_ms)
 {
     uint8_t key[RECORD_MAX_DEDUP_KEY];
-    uint8_t value[WINDOW_SIZE] = {FORMAT};
-    write_little(write_little(value + 1, id), end_ms);
+    uint8_t value[RECORD_MAX_VALUE];
     return store_put(store, STORE_DEDUP, record_dedup_key(key, queue, dedup),
-                     slice_of(value, sizeof value), (struct slice){0}, STORE_QUIET);
+                     record_write_window(value, id, end_ms), (struct slice){0}, STORE_QUIET);
 }
 
 int record_get_window(struct store *store, uint64_t queue, struct slice dedup, uint64_t *id,
@@ -466,11 +490,17 @@ int record_read_leftover(struct slice value, enum list *kind, uint64_t *queue)
 /* The ids that are reserved: 1 byte format: 1; 8 bytes limit; the epoch. */
 enum { IDS_HEAD = 1 + RECORD_NUMBER_SIZE };
 
+struct slice record_write_ids(uint8_t buffer[RECORD_MAX_VALUE], uint64_t limit)
+{
+    buffer[0] = FORMAT;
+    write_little(buffer + 1, limit);
+    return slice_of(buffer, IDS_HEAD);
+}
+
 int record_put_ids(struct store *store, uint64_t limit, struct slice epoch)
 {
-    uint8_t head[IDS_HEAD] = {FORMAT};
-    write_little(head + 1, limit);
-    return store_put(store, STORE_QUEUES, slice_of("i", 1), slice_of(head, sizeof head), epoch,
+    uint8_t head[RECORD_MAX_VALUE];
+    return store_put(store, STORE_QUEUES, slice_of("i", 1), record_write_ids(head, limit), epoch,
                      STORE_RESERVED);
 }
 

@@ -9,11 +9,11 @@
  *                   'i'                             ids that are reserved     (record_put_ids)
  *                   'n' + name of a queue           its number, lists and settings (…_queue)
  *                   'x' + list                      a list that is to be emptied   (…_leftover)
- *     STORE_BODIES  job id                          a small job as it is now; a larger one as it
- * was pushed; body included STORE_JOBS    job id                          what a larger one is now,
- * once it has moved: without body STORE_LISTS   list, order, job id             empty; in
- * LIST_WINDOWS the producer's id STORE_DEDUP   number of a queue, producer's id   job id, end of
- * window       (…_window)
+ *     STORE_BODIES  job id                          a small job, as it is now, with its body
+ *                                                   a larger one, as it was pushed, with its body
+ *     STORE_JOBS    job id                          a larger one, as it is now, once it has moved
+ *     STORE_LISTS   list, order, job id             empty; in LIST_WINDOWS the producer's id
+ *     STORE_DEDUP   number of a queue, producer's id   job id, end of window       (…_window)
  *
  * Lists and queues have numbers from the same source as jobs, so that none ever returns.
  */
@@ -91,6 +91,8 @@ enum {
     RECORD_MAX_DEDUP_KEY = RECORD_NUMBER_SIZE + QUEUE_MAX_DEDUP_ID,
     RECORD_MAX_WHOLE = 256, /* bytes of a small job's value as it is pushed */
     RECORD_MAX_TAIL = QUEUE_MAX_ERROR + QUEUE_MAX_DEDUP_ID + RECORD_MAX_WHOLE,
+    RECORD_MAX_JOB = 64 + RECORD_MAX_TAIL, /* all but a large body */
+    RECORD_MAX_VALUE = 128,                /* of a queue, counts, a window, ids without the epoch */
 };
 
 /* Keys, written to `buffer`: slices of it. */
@@ -117,8 +119,21 @@ bool record_read_name_key(struct slice key, struct slice *name);
 bool record_read_number_key(struct slice key, char kind, uint64_t *number);
 
 /*
- * Each of these writes or reads one value. Reading gives what store_get does, STORE_CORRUPT where
- * the value makes no sense. Slices in a record are views from the store.
+ * Values, written to `buffer`: slices of it. Of a job with its body the body is to follow, and
+ * where that is large `error` is none; of ids the epoch is to follow.
+ */
+struct slice record_write_job(uint8_t buffer[RECORD_MAX_JOB], const struct record *record,
+                              struct slice error);
+struct slice record_write_queue(uint8_t buffer[RECORD_MAX_VALUE],
+                                const struct queue_fields *fields);
+struct slice record_write_counts(uint8_t buffer[RECORD_MAX_VALUE],
+                                 const struct queue_counts *counts);
+struct slice record_write_window(uint8_t buffer[RECORD_MAX_VALUE], uint64_t id, uint64_t end_ms);
+struct slice record_write_ids(uint8_t buffer[RECORD_MAX_VALUE], uint64_t limit);
+
+/*
+ * Each of these writes or reads one value of a store. Reading gives what store_get does,
+ * STORE_CORRUPT where the value makes no sense. Slices in a record are views from the store.
  *
  * A job as it is now. What is put of one that is not whole is all but its body.
  */

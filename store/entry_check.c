@@ -75,9 +75,16 @@ static bool check_expiry(struct engine *engine, struct slice index, struct slice
     return fail(engine, STORE_EXPIRY, index, "no key expires then", sentence);
 }
 
+bool entry_check_size(struct slice key, struct slice value)
+{
+    return key.size <= ENGINE_MAX_KEY && value.size <= ENGINE_MAX_VALUE;
+}
+
 bool entry_check_form(struct engine *engine, uint64_t seq, unsigned table, struct slice key,
                       struct slice value, char *sentence)
 {
+    if (store_table_name(table) != NULL && !entry_check_size(key, value))
+        return fail(engine, table, key, "it is larger than any entry", sentence);
     if (table == STORE_KEYS)
         return check_key(engine, seq, key, value, sentence);
     if (table == STORE_EXPIRY)

@@ -26,6 +26,9 @@ struct entry_check {
 /* Whether the entry is within its limits and comes behind the one before, by table and key. */
 bool entry_check_order(struct entry_check *check, unsigned table, struct slice key);
 
+/* Whether both are within the limits of engines. Bytes beyond may not be there to be read. */
+bool entry_check_size(struct slice key, struct slice value);
+
 /*
  * Whether the entry is one that keys.c would have written, no newer than `seq`, and the key and its
  * expiry in the engine agree. If not, a sentence says what is wrong (STORE_MAX_ERROR_MESSAGE).

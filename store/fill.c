@@ -103,6 +103,11 @@ int store_fill_delete(struct store_fill *fill, unsigned table, struct slice key,
     return fill->uncommitted >= COMMIT_BYTES ? commit(fill, error) : 0;
 }
 
+struct engine *store_fill_engine(struct store_fill *fill)
+{
+    return fill->engine;
+}
+
 /* The state of a run that ended cleanly, with all history before it forgotten. */
 static int save_state(struct store_fill *fill, uint64_t seq, struct store_error *error)
 {

@@ -16,6 +16,7 @@
 #include "store/store.h"
 
 struct store_fill;
+struct engine;
 
 /*
  * Uses `directory` and `engine` of the options. STORE_INVALID where the directory exists and is not
@@ -31,6 +32,12 @@ int store_fill_put(struct store_fill *fill, unsigned table, struct slice key, st
 /* Takes an entry out again; nothing to do where it is absent. */
 int store_fill_delete(struct store_fill *fill, unsigned table, struct slice key,
                       struct store_error *error);
+
+/*
+ * What is there so far, to be read with the methods `get`, `count`, `status` and those of cursors
+ * on the present state (engine.h). Each call above is a write to it, and a commit.
+ */
+struct engine *store_fill_engine(struct store_fill *fill);
 
 /*
  * Makes everything durable. `seq` and `time_ms` are the newest of what was filled in: the store

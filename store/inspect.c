@@ -121,7 +121,8 @@ struct store_report *store_report_new(void)
     if (report == NULL)
         return NULL;
     report->damages = calloc(REPORT_MAX_DAMAGES, sizeof *report->damages);
-    if (report->damages == NULL)
+    report->repairs = calloc(REPORT_MAX_DAMAGES, sizeof *report->repairs);
+    if (report->damages == NULL || report->repairs == NULL)
         store_report_free(&report);
     return report;
 }
@@ -134,6 +135,7 @@ void store_report_free(struct store_report **pointer)
     free(report->checkpoints);
     free(report->segments);
     free(report->damages);
+    free(report->repairs);
     free(report);
     *pointer = NULL;
 }

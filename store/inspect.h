@@ -33,6 +33,12 @@ struct report_segment {
     uint64_t last_seq;
 };
 
+/* Something that a salvage found missing or contradictory: lost for good, or made again. */
+struct report_repair {
+    bool lost;
+    char sentence[STORE_MAX_ERROR_MESSAGE];
+};
+
 struct store_report {
     struct directory_state state; /* all zeros where damaged; the engine's name is right even so */
     struct report_checkpoint *checkpoints;
@@ -51,6 +57,9 @@ struct store_report {
      */
     bool partial;
     uint64_t lost[ENGINE_TABLES];
+    struct report_repair *repairs; /* REPORT_MAX_DAMAGES at most, */
+    size_t repair_count;
+    size_t repairs_in_all; /* and with those that were not kept */
 
     /*
      * What that and the log add up to: the longest prefix of history that is whole. `oldest`: the

@@ -55,9 +55,9 @@ int offline_load(struct offline *offline, offline_take_fn *take, void *context,
                  struct store_error *error);
 
 /*
- * Hands out what can be read of a base that is not good: its keys with the expiries that go with
- * them, and the entries of all other tables. Notes each place that cannot be read, each entry that
- * makes no sense, and in the report how many are lost. Only where offline->engine is there.
+ * Hands out what can be read of a base that is not good: all tables but the index of expiries,
+ * which follows from the keys. Notes each place that cannot be read, each entry that makes no
+ * sense, and in the report how many are lost. Only where offline->engine is there.
  */
 int offline_load_partly(struct offline *offline, offline_take_fn *take, void *context,
                         struct store_error *error);

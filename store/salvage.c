@@ -6,18 +6,26 @@
 #include <sys/stat.h>
 
 #include "store/fill.h"
+#include "store/keys.h"
 #include "store/offline.h"
+
+enum { STATUS_EVERY = 1024 };
 
 /* The new directory as it comes about. */
 struct rescue {
     struct offline offline;
     struct store_fill *fill;
+    store_mend_fn *mend;
 };
 
+/* Where the base is not whole the index of expiries is made once all keys are there. */
 static int put_over(void *context, unsigned table, struct slice key, const struct slice *value,
                     struct store_error *error)
 {
-    struct store_fill *fill = ((struct rescue *)context)->fill;
+    struct rescue *rescue = context;
+    struct store_fill *fill = rescue->fill;
+    if (table == STORE_EXPIRY && rescue->offline.report->partial)
+        return 0;
     return value != NULL ? store_fill_put(fill, table, key, *value, error)
                          : store_fill_delete(fill, table, key, error);
 }
@@ -74,6 +82,74 @@ static int choose_base(struct offline *offline, struct store_error *error)
     return offline_follow(offline, NULL, NULL, error);
 }
 
+static int index_key(struct rescue *rescue, struct slice key, struct slice value,
+                     struct store_error *error)
+{
+    uint8_t buffer[KEYS_MAX_EXPIRY_KEY];
+    struct keys_entry entry;
+    if (keys_decode(value, &entry) != 0 || entry.expires_at_ms == 0)
+        return 0;
+    return store_fill_put(rescue->fill, STORE_EXPIRY,
+                          keys_expiry_key(buffer, entry.expires_at_ms, key), slice_of("", 0),
+                          error);
+}
+
+static int index_keys(struct rescue *rescue, struct store_error *error)
+{
+    struct engine *engine = store_fill_engine(rescue->fill);
+    const struct engine_methods *methods = engine->methods;
+    struct engine_status ignored;
+    struct engine_cursor *cursor;
+    struct slice key;
+    struct slice value;
+    int rc = methods->cursor_open(engine, NULL, STORE_KEYS, &cursor);
+    if (rc != 0)
+        return (int)store_fail(error, (enum store_code)rc, "the new directory cannot be read");
+    int read = methods->cursor_seek(cursor, slice_of("", 0), &key, &value);
+    for (unsigned i = 1; read == 0 && rc == 0; i++) {
+        rc = index_key(rescue, key, value, error);
+        if (i % STATUS_EVERY == 0) /* gives back what views of further lookups hold */
+            methods->status(engine, &ignored);
+        if (rc == 0)
+            read = methods->cursor_next(cursor, &key, &value);
+    }
+    methods->cursor_close(cursor);
+    if (rc == 0 && read != STORE_NOT_FOUND)
+        rc = (int)store_fail(error, (enum store_code)read, "the new directory cannot be read");
+    return rc;
+}
+
+static void note_repair(void *context, bool lost, const char *sentence)
+{
+    struct store_report *report = ((struct rescue *)context)->offline.report;
+    report->repairs_in_all++;
+    if (report->repair_count == REPORT_MAX_DAMAGES)
+        return;
+    struct report_repair *repair = &report->repairs[report->repair_count++];
+    repair->lost = lost;
+    snprintf(repair->sentence, sizeof repair->sentence, "%s", sentence);
+}
+
+static void mend_progress(void *context, uint64_t done, uint64_t total)
+{
+    offline_tell_progress(&((struct rescue *)context)->offline, "queues", done, total);
+}
+
+/* What of all tables follows from the rest. */
+static int mend(struct rescue *rescue, struct store_error *error)
+{
+    const struct store_report *report = rescue->offline.report;
+    const struct store_mending mending = {
+        .fill = rescue->fill,
+        .time_ms = report->end.time_ms,
+        .tell = note_repair,
+        .progress = mend_progress,
+        .context = rescue,
+    };
+    int rc = report->partial ? index_keys(rescue, error) : 0;
+    return rc == 0 && rescue->mend != NULL ? rescue->mend(&mending, error) : rc;
+}
+
 static int fill(struct rescue *rescue, const struct store_options *options,
                 struct store_error *error)
 {
@@ -90,15 +166,17 @@ static int fill(struct rescue *rescue, const struct store_options *options,
     if (rc == 0)
         rc = offline_follow(offline, put_over, rescue, error);
     if (rc == 0)
+        rc = mend(rescue, error);
+    if (rc == 0)
         return store_fill_end(&rescue->fill, report->end.seq, report->end.time_ms, error);
     store_fill_cancel(&rescue->fill);
     return rc;
 }
 
-int store_salvage(const char *from, const struct store_options *options,
+int store_salvage(const char *from, const struct store_options *options, store_mend_fn *mend_rest,
                   struct store_report **result, struct store_error *error)
 {
-    struct rescue rescue;
+    struct rescue rescue = {.mend = mend_rest};
     struct store_report *report = store_report_new();
     *result = NULL;
     if (report == NULL)

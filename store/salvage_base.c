@@ -7,7 +7,7 @@
 /*
  * What can be read of a base that is damaged. Where a walk fails, it goes on behind the place, at
  * the next key that a search finds, and from there back again up to the place. Entries that cannot
- * be what the store wrote are left out. The index of expiries is made anew of the keys.
+ * be what the store wrote are left out. The index of expiries is left to whoever has all keys.
  */
 
 enum {
@@ -87,8 +87,6 @@ static void tell_hole(const struct partly *partly, struct slice before, struct s
 
 static int take_key(struct partly *partly, struct slice key, struct slice value)
 {
-    uint8_t buffer[KEYS_MAX_EXPIRY_KEY];
-    const struct slice nothing = slice_of("", 0);
     struct keys_entry entry;
     if (key.size == 0 || key.size > KEYS_MAX_KEY || keys_decode(value, &entry) != 0 ||
         entry.version == 0 || entry.version > partly->seq) {
@@ -96,11 +94,7 @@ static int take_key(struct partly *partly, struct slice key, struct slice value)
         return 0;
     }
     partly->taken++;
-    int rc = partly->take(partly->context, STORE_KEYS, key, &value, partly->error);
-    if (rc != 0 || entry.expires_at_ms == 0)
-        return rc;
-    return partly->take(partly->context, STORE_EXPIRY,
-                        keys_expiry_key(buffer, entry.expires_at_ms, key), &nothing, partly->error);
+    return partly->take(partly->context, STORE_KEYS, key, &value, partly->error);
 }
 
 static int take_entry(struct partly *partly, struct slice key, struct slice value)
@@ -126,6 +120,10 @@ static int take_pending(struct partly *partly)
 static int note_entry(struct partly *partly, struct slice key, struct slice value)
 {
     int rc = 0;
+    if (!entry_check_size(key, value)) {
+        tell_entry(partly, key, "it is larger than any entry");
+        return 0;
+    }
     if (partly->last.there && slice_compare(key, slice_in(&partly->last.key)) <= 0) {
         tell_entry(partly, key, "it is not in order");
         return 0;
@@ -190,7 +188,7 @@ static int walk_back(struct partly *partly, struct slice from, struct kept *firs
             break;
         if (first->there && slice_compare(key, slice_in(&first->key)) >= 0)
             break;
-        rc = take_entry(partly, key, value);
+        rc = entry_check_size(key, value) ? take_entry(partly, key, value) : 0;
         if (rc == 0 && keep(first, key, (struct slice){0}) != 0)
             rc = (int)store_fail(partly->error, STORE_NO_MEMORY, "out of memory");
         if (rc == 0)

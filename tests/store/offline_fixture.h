@@ -322,7 +322,7 @@ static inline int salvage(struct fixture *f)
     store_report_free(&f->report);
     remove_tree(f->saved);
     f->error.message[0] = '\0';
-    return store_salvage(f->copy, &options, &f->report, &f->error);
+    return store_salvage(f->copy, &options, NULL, &f->report, &f->error);
 }
 
 /* Saves what is whole of the copy; the seq up to which it starts as a store again. */
