@@ -31,7 +31,7 @@ enum {
     AT_ENTRY_KEY = 4,
 
     FOOTER_LENGTH = ENGINE_TABLES * sizeof(uint64_t),
-    FLUSH_STEP = 1 << 19, /* bytes between two calls that wait for the disk */
+    FLUSH_STEP = 1 << 17, /* bytes between two calls that wait for the disk */
 };
 
 _Static_assert(CHECKPOINT_MAX_BLOCK >= CHECKPOINT_BLOCK_SIZE, "one buffer holds any block");

@@ -45,7 +45,7 @@ enum {
     CHECKPOINT_HEADER_SIZE = 64,
     CHECKPOINT_BLOCK_HEADER_SIZE = 24,
     CHECKPOINT_ENTRY_HEADER_SIZE = 6,
-    CHECKPOINT_BLOCK_SIZE = 1 << 20, /* a block has no more, unless one entry does */
+    CHECKPOINT_BLOCK_SIZE = 1 << 18, /* a block has no more, unless one entry does */
     CHECKPOINT_MAX_BLOCK = CHECKPOINT_BLOCK_HEADER_SIZE + CHECKPOINT_ENTRY_HEADER_SIZE +
                            ENGINE_MAX_KEY + ENGINE_MAX_VALUE,
     CHECKPOINT_DIGITS = 20,

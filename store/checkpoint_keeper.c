@@ -11,7 +11,8 @@
 
 enum {
     KEPT_FILES = 2,
-    REST_US = 40000, /* behind each block: requests go first, on the processor and on the disk */
+    REST_US = 25000, /* behind each block: requests go first, on the processor and on the disk, */
+    RESTS_S = 120,   /* but no longer in all, about: meanwhile the log grows */
 };
 
 struct file {
@@ -30,7 +31,8 @@ struct job {
     atomic_bool hurry; /* somebody waits */
     atomic_bool done;
     uint64_t size;
-    uint64_t rested; /* bytes written as of the last rest */
+    uint64_t rest_us; /* behind each block */
+    uint64_t rested;  /* bytes written as of the last rest */
     int result;
     struct store_error error;
 };
@@ -215,15 +217,23 @@ int checkpoint_keeper_load(struct checkpoint_keeper *keeper, const struct engine
 /* Writing: the thread. */
 
 /*
- * A checkpoint has time: about 25 MB a second. Each page that a write meets meanwhile is copied,
- * once for the whole of it. No clock is read for the rest; one that is cut short does no harm.
+ * A checkpoint has time: about 10 MB a second, and more where the last one was over 1.2 GB. Each
+ * page that a write meets meanwhile is copied, once for the whole of it.
  */
+static uint64_t rest_us(const struct checkpoint_keeper *keeper)
+{
+    uint64_t size = keeper->count > 0 ? keeper->files[keeper->count - 1].size : 0;
+    uint64_t share = UINT64_C(1000000) * RESTS_S / (size / CHECKPOINT_BLOCK_SIZE + 1);
+    return share < REST_US ? share : REST_US;
+}
+
+/* No clock is read for it; one that is cut short does no harm. */
 static void rest(struct job *job, const struct checkpoint_writer *writer)
 {
     uint64_t written = checkpoint_written(writer);
     if (written == job->rested || atomic_load(&job->hurry) || atomic_load(&job->stop))
         return;
-    struct timespec pause = {.tv_nsec = (long)REST_US * 1000};
+    struct timespec pause = {.tv_nsec = (long)job->rest_us * 1000};
     nanosleep(&pause, NULL);
     job->rested = written;
 }
@@ -298,7 +308,7 @@ static int begin(struct checkpoint_keeper *keeper, struct engine *engine,
                  const struct engine_mark *mark, bool hurry)
 {
     struct job *job = &keeper->job;
-    *job = (struct job){.engine = engine, .mark = *mark};
+    *job = (struct job){.engine = engine, .mark = *mark, .rest_us = rest_us(keeper)};
     atomic_init(&job->hurry, hurry);
     int rc = engine->methods->snapshot(engine, &job->snapshot);
     if (rc != 0)
