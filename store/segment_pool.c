@@ -4,13 +4,15 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
-    PREPARE_STEP = 1 << 18, /* bytes that are prepared at once */
+    PREPARE_STEP = 1 << 16, /* bytes that are prepared at once; a commit may stand behind them */
+    PREPARE_REST_MS = 10,   /* between steps, while there is time */
     RETRY_MS = 1000,
 };
 
@@ -30,6 +32,7 @@ struct pool {
     const struct log_io *io;
     pthread_t thread;
     bool started;
+    _Atomic uint64_t used; /* of the newest segment */
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
@@ -40,6 +43,7 @@ struct pool {
     bool busy;     /* somebody makes or recycles a file, with the lock released */
     bool unsynced; /* the directory is not on disk as it is: no spare of it may be used */
     bool full;     /* the last attempt failed */
+    bool hurried;  /* somebody waits for a spare */
     bool stopping;
 };
 
@@ -84,6 +88,33 @@ static bool is_stopping(struct pool *pool)
     return stopping;
 }
 
+static void set_deadline(struct timespec *until, long ms)
+{
+    clock_gettime(CLOCK_MONOTONIC, until);
+    until->tv_sec += ms / 1000;
+    until->tv_nsec += ms % 1000 * 1000000;
+    until->tv_sec += until->tv_nsec / 1000000000;
+    until->tv_nsec %= 1000000000;
+}
+
+/* A spare is ready when four fifths of the newest segment are used, at the latest. */
+static bool is_ahead(const struct pool *pool, uint64_t prepared)
+{
+    return prepared / 5 >= atomic_load_explicit(&pool->used, memory_order_relaxed) / 4;
+}
+
+/* Behind each step: commits have the disk, unless the log needs the spare. */
+static void rest(struct pool *pool, uint64_t prepared)
+{
+    struct timespec until;
+    set_deadline(&until, PREPARE_REST_MS);
+    int result = 0;
+    pthread_mutex_lock(&pool->lock);
+    while (result == 0 && !pool->hurried && !pool->stopping && is_ahead(pool, prepared))
+        result = pthread_cond_timedwait(&pool->changed, &pool->lock, &until);
+    pthread_mutex_unlock(&pool->lock);
+}
+
 /*
  * What is in the page cache must not grow: the log's fdatasync would wait behind all of it. Where a
  * file system cannot do this, that is how it is; the fdatasync at the end tells of everything else.
@@ -111,6 +142,7 @@ static int fill(struct pool *pool, int file, uint64_t size)
         if (cause != 0)
             return cause;
         flush(file, offset, end);
+        rest(pool, end);
     }
     return pool->io->fdatasync(pool->io->context, file) == 0 ? 0 : errno;
 }
@@ -259,8 +291,7 @@ static void recycle(struct pool *pool)
 static void wait_for_retry(struct pool *pool)
 {
     struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += RETRY_MS / 1000;
+    set_deadline(&until, RETRY_MS);
     int result = 0;
     while (result == 0 && pool->full && !pool->stopping)
         result = pthread_cond_timedwait(&pool->changed, &pool->lock, &until);
@@ -377,13 +408,21 @@ void pool_adopt(struct pool *pool, struct segment *spare)
     pthread_mutex_unlock(&pool->lock);
 }
 
+static void hurry(struct pool *pool, bool hurried)
+{
+    pool->hurried = hurried;
+    pthread_cond_broadcast(&pool->changed);
+}
+
 struct segment *pool_spare(struct pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
     if (in_memory(pool) && pool->spares.count == 0)
         make_spare(pool);
+    hurry(pool, true);
     while (!has_spare(pool) && !pool->full)
         pthread_cond_wait(&pool->changed, &pool->lock);
+    hurry(pool, false);
     struct segment *spare = has_spare(pool) ? pool->spares.first : NULL;
     pthread_mutex_unlock(&pool->lock);
     return spare;
@@ -413,6 +452,7 @@ void pool_enlarge(struct pool *pool, uint64_t size)
     while (whole < size)
         whole *= 2;
     pthread_mutex_lock(&pool->lock);
+    hurry(pool, true);
     while (pool->busy)
         pthread_cond_wait(&pool->changed, &pool->lock);
     uint64_t id = pool->next_id - pool->spares.count; /* the first spare's */
@@ -421,7 +461,13 @@ void pool_enlarge(struct pool *pool, uint64_t size)
     end_work(pool, spare != NULL);
     if (spare != NULL)
         replace_first(pool, spare);
+    hurry(pool, false);
     pthread_mutex_unlock(&pool->lock);
+}
+
+void pool_note_used(struct pool *pool, uint64_t used)
+{
+    atomic_store_explicit(&pool->used, used, memory_order_relaxed);
 }
 
 struct segment *pool_take(struct pool *pool)

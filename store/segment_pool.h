@@ -1,7 +1,8 @@
 /*
  * The pool of spares: segments that are ready to be written, so that a commit neither waits for
  * space nor meets a disk that is full. On disk a thread of the pool's own keeps one spare ahead: a
- * file full of zeros, synced, with the name of the segment that it will be. Files that the log no
+ * file full of zeros, synced, with the name of the segment that it will be. The disk is the log's
+ * first, so it prepares at the pace at which the log needs it. Files that the log no
  * longer needs become spares by being renamed, without being zeroed again; they too are the
  * thread's work, in the order in which they were retired, so that what is on disk is at each moment
  * a log without holes.
@@ -46,6 +47,9 @@ struct segment *pool_spare(struct pool *pool);
  * first spare asks for it again: it may have gone.
  */
 void pool_enlarge(struct pool *pool, uint64_t size);
+
+/* So many bytes of the newest segment are used: what is being prepared keeps ahead of that. */
+void pool_note_used(struct pool *pool, uint64_t used);
 
 /* Hands over the first spare, of which there must be one. */
 struct segment *pool_take(struct pool *pool);
