@@ -1,10 +1,11 @@
 """What queues keep over restarts, on each engine; a full memory; very many jobs."""
 
 import itertools
+import signal
 import time
 import unittest
 
-from harness import Client, CubbyError, Daemon, eventually
+from harness import Client, CubbyError, Daemon, check_reply, eventually
 
 STATES = ("ready", "delayed", "leased", "dead")
 
@@ -104,23 +105,36 @@ class Full(unittest.TestCase):
 
 
 class ManyDue(unittest.TestCase):
+    COUNT, BATCH = 100000, 2000
+    ASKED = 4000  # more than the daemon answers to one client in a few turns
+    STEPS = 10  # at least, in which they become ready while it answers
+
     def test_many_jobs_that_are_due_at_once_do_not_stop_the_loop(self):
-        count, batch, longest_us = 100000, 2000, 50000
-        with Daemon(data="none") as daemon, Client(daemon) as client:
-            delay, delayed = 1000, 0
-            while delayed < count:  # until they could all be pushed before they were due
-                client.call("queue.drop", "q")
-                delay *= 2
-                now = client.call("hello")["time"]
-                due = now + delay
-                for _ in range(count // batch):
-                    options = {"delay": max(due - now, 0)}
-                    client.batch(*(["queue.push", "q", None, options] for _ in range(batch)))
-                    now = client.call("hello")["time"]
-                delayed = client.call("queue.stats", "q")["delayed"]
-            eventually(lambda: client.call("hello")["time"] >= due, "due")
-            eventually(lambda: client.call("queue.stats", "q")["ready"] == count, "all are ready")
-            self.assertLess(client.call("stats")["turn_max_us"], 20 * longest_us)  # busy machine
+        with Daemon(data="none") as daemon, Client(daemon, RCVHWM=0, SNDHWM=0) as client:
+            self.stop_before_they_are_due(daemon, client)
+            for msgid in range(self.ASKED):
+                client.send_request(msgid, "queue.stats", "q")
+            daemon.process.send_signal(signal.SIGCONT)
+            ready = {check_reply(client.receive_payload())[3]["ready"] for _ in range(self.ASKED)}
+            self.assertGreaterEqual(len(ready - {0, self.COUNT}), self.STEPS, sorted(ready))
+            eventually(lambda: client.call("queue.stats", "q")["ready"] == self.COUNT, "all are ready")
+
+    def stop_before_they_are_due(self, daemon, client):
+        """Stops the process while all wait, and returns when all are due."""
+        delay = 1000
+        while True:  # until they could all be pushed before they were due
+            delay *= 2
+            due = client.call("hello")["time"] + delay
+            for _ in range(self.COUNT // self.BATCH):
+                options = {"delay": max(due - client.call("hello")["time"], 0)}
+                client.batch(*(["queue.push", "q", None, options] for _ in range(self.BATCH)))
+            delayed = client.call("queue.stats", "q")["delayed"]
+            daemon.process.send_signal(signal.SIGSTOP)
+            if delayed == self.COUNT and time.time() * 1000 < due:
+                eventually(lambda: time.time() * 1000 > due + 100, "due", seconds=delay)
+                return
+            daemon.process.send_signal(signal.SIGCONT)
+            client.call("queue.drop", "q")
 
 
 if __name__ == "__main__":
