@@ -58,6 +58,15 @@ static enum wire_code store_result(struct call *call, int rc)
     return rc == 0 ? WIRE_OK : method_store_error(call->error, rc);
 }
 
+/* Writes the call's key, for which `found` was found just before. */
+static int write_key(struct call *call, const struct keys_entry *found, struct slice value,
+                     uint64_t expires_at_ms)
+{
+    struct keys *keys = &call->service->keys;
+    return found != NULL ? keys_replace(keys, call->args->key, found, value, expires_at_ms)
+                         : keys_put(keys, call->args->key, value, expires_at_ms);
+}
+
 enum wire_code method_get(struct call *call)
 {
     struct keys_entry entry;
@@ -91,8 +100,7 @@ enum wire_code method_put(struct call *call)
     wire_pack_uint(call->out, store_next_seq(call->service->store));
     if (args->previous) /* before the write, with which the view of the old value ends */
         method_pack_entry(call->out, found);
-    return store_result(call,
-                        keys_put(&call->service->keys, args->key, args->value, expires_at_ms));
+    return store_result(call, write_key(call, found, args->value, expires_at_ms));
 }
 
 enum wire_code method_delete(struct call *call)
@@ -152,8 +160,7 @@ enum wire_code method_increment(struct call *call)
     wire_pack_integer(call->out, sum);
     if (call->out->failed)
         return method_store_error(call->error, STORE_NO_MEMORY);
-    int rc = keys_put(&call->service->keys, call->args->key, buffer_slice(call->out, place),
-                      expires_at_ms);
+    int rc = write_key(call, found, buffer_slice(call->out, place), expires_at_ms);
     wire_pack_uint(call->out, store_next_seq(call->service->store));
     return store_result(call, rc);
 }

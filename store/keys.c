@@ -77,6 +77,7 @@ int keys_decode(struct slice stored, struct keys_entry *entry)
     entry->expires_at_ms =
         has_expiry ? read_number(stored.data + 1 + version_size, EXPIRY_SIZE) : 0;
     entry->value = slice_of(stored.data + head, stored.size - head);
+    entry->stored = stored;
     return 0;
 }
 
@@ -171,23 +172,38 @@ static int index_move(struct keys *keys, struct slice key, uint64_t from_ms, uin
     return rc != 0 ? rc : index_add(keys, to_ms, key);
 }
 
+/* Puts an entry over the one that is there, which is `old`, or NULL where there is none. */
+static inline int put_over(struct keys *keys, struct slice key, const struct keys_entry *old,
+                           uint64_t version, struct slice value, uint64_t expires_at_ms,
+                           enum store_change change)
+{
+    uint8_t buffer[MAX_HEAD];
+    struct slice head = encode_head(buffer, version, expires_at_ms);
+    struct store_savepoint before = store_savepoint(keys->store);
+    int rc = store_put_over(keys->store, STORE_KEYS, key, old != NULL ? &old->stored : NULL, head,
+                            value, change);
+    if (rc == 0)
+        rc = index_move(keys, key, old != NULL ? old->expires_at_ms : 0, expires_at_ms);
+    if (rc != 0)
+        store_rollback(keys->store, before);
+    return rc;
+}
+
 int keys_put(struct keys *keys, struct slice key, struct slice value, uint64_t expires_at_ms)
 {
-    struct store *store = keys->store;
-    uint8_t head[MAX_HEAD];
-    struct keys_entry old = {0};
+    struct keys_entry old;
     int rc = get_any(keys, key, &old);
     if (rc != 0 && rc != STORE_NOT_FOUND)
         return rc;
-    uint64_t old_expiry_ms = rc == 0 ? old.expires_at_ms : 0;
-    struct store_savepoint before = store_savepoint(store);
-    rc = store_put(store, STORE_KEYS, key, encode_head(head, store_next_seq(store), expires_at_ms),
-                   value, STORE_CHANGE_PUT);
-    if (rc == 0)
-        rc = index_move(keys, key, old_expiry_ms, expires_at_ms);
-    if (rc != 0)
-        store_rollback(store, before);
-    return rc;
+    return put_over(keys, key, rc == 0 ? &old : NULL, store_next_seq(keys->store), value,
+                    expires_at_ms, STORE_CHANGE_PUT);
+}
+
+int keys_replace(struct keys *keys, struct slice key, const struct keys_entry *found,
+                 struct slice value, uint64_t expires_at_ms)
+{
+    return put_over(keys, key, found, store_next_seq(keys->store), value, expires_at_ms,
+                    STORE_CHANGE_PUT);
 }
 
 static int remove_entry(struct keys *keys, struct slice key, uint64_t expires_at_ms,
@@ -211,21 +227,11 @@ int keys_delete(struct keys *keys, struct slice key)
 
 int keys_touch(struct keys *keys, struct slice key, uint64_t expires_at_ms)
 {
-    struct store *store = keys->store;
     struct keys_entry entry;
-    uint8_t head[MAX_HEAD];
     int rc = keys_get(keys, key, &entry);
     if (rc != 0 || entry.expires_at_ms == expires_at_ms)
         return rc;
-    uint64_t old_expiry_ms = entry.expires_at_ms;
-    struct store_savepoint before = store_savepoint(store);
-    rc = store_put(store, STORE_KEYS, key, encode_head(head, entry.version, expires_at_ms),
-                   entry.value, STORE_QUIET);
-    if (rc == 0)
-        rc = index_move(keys, key, old_expiry_ms, expires_at_ms);
-    if (rc != 0)
-        store_rollback(store, before);
-    return rc;
+    return put_over(keys, key, &entry, entry.version, entry.value, expires_at_ms, STORE_QUIET);
 }
 
 /* Ranges. */

@@ -24,6 +24,7 @@ struct keys {
 };
 
 struct keys_entry {
+    struct slice stored; /* all of it, as the store has it */
     struct slice value;
     uint64_t version;
     uint64_t expires_at_ms;
@@ -48,6 +49,11 @@ int keys_get(struct keys *keys, struct slice key, struct keys_entry *entry);
  * keys_expire_key for that key and before that transaction. Errors as of store_put.
  */
 int keys_put(struct keys *keys, struct slice key, struct slice value, uint64_t expires_at_ms);
+
+/* keys_put where keys_get has found the entry and nothing was written since: it is not looked up.
+ */
+int keys_replace(struct keys *keys, struct slice key, const struct keys_entry *found,
+                 struct slice value, uint64_t expires_at_ms);
 
 /* STORE_NOT_FOUND where absent or expired. */
 int keys_delete(struct keys *keys, struct slice key);

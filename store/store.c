@@ -527,38 +527,43 @@ static size_t growth(struct slice key, size_t value_size, const struct slice *ol
     return value_size > old->size ? value_size - old->size : 0;
 }
 
-int store_put(struct store *store, enum store_table table, struct slice key, struct slice head,
-              struct slice value, enum store_change change)
+int store_put_over(struct store *store, enum store_table table, struct slice key,
+                   const struct slice *old, struct slice head, struct slice value,
+                   enum store_change change)
 {
     struct engine *engine = store->engine;
-    struct slice old;
     struct slice stored;
     size_t undo_size = store->undo.size;
     uint32_t count = store->transaction.count;
     uint32_t changes = store->transaction.changes;
     bool quiet = change == STORE_QUIET || change == STORE_RESERVED;
-    int rc = engine->methods->get(engine, table, key, &old);
-    bool existed = rc == 0;
-    if (rc != 0 && rc != STORE_NOT_FOUND)
-        return rc;
     if (store->status.full && change != STORE_RESERVED)
         return STORE_FULL;
-    if (!quiet &&
-        !store_has_room_for_put(store, growth(key, head.size + value.size, existed ? &old : NULL)))
+    if (!quiet && !store_has_room_for_put(store, growth(key, head.size + value.size, old)))
         return STORE_FULL;
-    rc = note_write(store, table, quiet ? OPERATION_PUT : OPERATION_CHANGE_PUT,
-                    change == STORE_RESERVED, key, existed ? &old : NULL, head, value, &stored);
+    int rc = note_write(store, table, quiet ? OPERATION_PUT : OPERATION_CHANGE_PUT,
+                        change == STORE_RESERVED, key, old, head, value, &stored);
     if (rc != 0)
         return rc;
-    if (!existed) /* here, since the key may be a view of what the put changes */
+    if (old == NULL) /* here, since the key may be a view of what the put changes */
         store_track(store, table, key, true);
     rc = engine->methods->put(engine, table, key, stored);
     if (rc == 0)
         return 0;
     unnote_write(store, undo_size, count, changes);
-    if (!existed)
+    if (old == NULL)
         store_track(store, table, key, false);
     return rc;
+}
+
+int store_put(struct store *store, enum store_table table, struct slice key, struct slice head,
+              struct slice value, enum store_change change)
+{
+    struct slice old;
+    int rc = store->engine->methods->get(store->engine, table, key, &old);
+    if (rc != 0 && rc != STORE_NOT_FOUND)
+        return rc;
+    return store_put_over(store, table, key, rc == 0 ? &old : NULL, head, value, change);
 }
 
 int store_delete(struct store *store, enum store_table table, struct slice key,

@@ -167,6 +167,14 @@ int store_delete(struct store *store, enum store_table table, struct slice key,
                  enum store_change change);
 
 /*
+ * store_put where the caller has looked already: `old` is what store_get has found, NULL where that
+ * was nothing, and nothing was written since.
+ */
+int store_put_over(struct store *store, enum store_table table, struct slice key,
+                   const struct slice *old, struct slice head, struct slice value,
+                   enum store_change change);
+
+/*
  * How many keys the table has in start <= key < end; `end.data == NULL`: no upper bound.
  * STORE_NO_MEMORY, STORE_IO, STORE_CORRUPT: `*count` is 0.
  */

@@ -305,11 +305,21 @@ static void append_final(struct transaction *transaction, const struct operation
                          operation->value, &stored);
 }
 
-/* Most operations are what they were: those in a row are copied at once. */
-static void rebuild(struct transaction *transaction, struct slice body, const uint32_t *last)
+/* The first operation that does not stay as it is; there is one. */
+static uint32_t first_to_go(const struct transaction *transaction, const uint32_t *last)
 {
-    size_t from = 0; /* where those that are yet to be copied begin */
-    for (uint32_t i = 0; i < transaction->count; i++) {
+    uint32_t index = 0;
+    while (transaction->places[index].first == index && last[index] == index)
+        index++;
+    return index;
+}
+
+/* From this operation on. Most are what they were: those in a row are copied at once. */
+static void rebuild(struct transaction *transaction, struct slice body, const uint32_t *last,
+                    uint32_t first)
+{
+    size_t from = transaction->places[first].offset; /* those yet to be copied begin here */
+    for (uint32_t i = first; i < transaction->count; i++) {
         size_t begin = transaction->places[i].offset;
         bool repeats = transaction->places[i].first != i;
         if (!repeats && last[i] == i)
@@ -334,11 +344,12 @@ int transaction_finish(struct transaction *transaction, struct buffer *body, siz
     for (uint32_t i = 0; i < transaction->count; i++)
         last[transaction->places[i].first] = i;
     buffer_clear(&transaction->scratch);
-    rebuild(transaction, buffer_slice(body, start), last);
+    uint32_t first = first_to_go(transaction, last);
+    rebuild(transaction, buffer_slice(body, start), last, first);
     free(last);
     if (transaction->scratch.failed)
         return STORE_NO_MEMORY;
-    body->size = start;
+    body->size = start + transaction->places[first].offset;
     buffer_append(body, transaction->scratch.data, transaction->scratch.size);
     buffer_restart(&transaction->scratch);
     return body->failed ? STORE_NO_MEMORY : 0;

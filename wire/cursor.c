@@ -267,6 +267,11 @@ int wire_read_envelope(struct wire_cursor *cursor, uint32_t *count)
     return 0;
 }
 
+static inline bool is_nested(const struct head *head)
+{
+    return head->type == WIRE_ARRAY || head->type == WIRE_MAP;
+}
+
 /*
  * Moves over `count` objects. The recursion is as deep as max_depth, which callers choose; the
  * time is linear in the bytes, since each element moves on by one or ends the loop.
@@ -278,7 +283,7 @@ static int skip(struct wire_cursor *cursor, uint64_t count, unsigned max_depth, 
         if (!read_head(cursor, &head))
             return -1;
         cursor->at += head.size;
-        if (head.type != WIRE_ARRAY && head.type != WIRE_MAP) {
+        if (!is_nested(&head)) {
             cursor->at += head.number;
             continue;
         }
@@ -296,9 +301,17 @@ int wire_read_object(struct wire_cursor *cursor, unsigned max_depth, struct slic
                      bool *deep)
 {
     bool ignored;
+    struct head head;
     if (deep == NULL)
         deep = &ignored;
     *deep = false;
+    if (!read_head(cursor, &head))
+        return -1;
+    if (!is_nested(&head)) { /* as most are */
+        *object = slice_of(cursor->at, head.size + (size_t)head.number);
+        cursor->at += object->size;
+        return 0;
+    }
     struct wire_cursor next = *cursor;
     if (skip(&next, 1, max_depth, deep) != 0)
         return -1;

@@ -81,6 +81,41 @@ Test(keys, versions_and_times_of_every_size_are_kept)
     }
 }
 
+Test(keys, a_key_that_was_found_is_replaced_with_its_version_and_expiry_as_by_a_put)
+{
+    struct keys_entry found;
+    struct slice key = slice_of_text("a");
+    put("a", 5000);
+    store_begin(store, now_ms);
+    cr_assert_eq(keys_get(&keys, key, &found), 0);
+    cr_assert_eq(keys_replace(&keys, key, &found, slice_of_text("longer"), 0), 0);
+    cr_assert_eq(store_end(store, NULL), 0);
+    cr_assert_eq(keys_get(&keys, key, &found), 0);
+    cr_assert(slice_equal(found.value, slice_of_text("longer")));
+    cr_assert_eq(found.version, 2);
+    cr_assert_eq(found.expires_at_ms, 0);
+    keys_forget_times(&keys);
+    cr_assert_eq(keys_next_expiry(&keys), UINT64_MAX);
+    store_abandon(store);
+    cr_assert_neq(keys_get(&keys, key, &found), 0);
+}
+
+Test(keys, a_replacement_that_is_taken_back_leaves_what_was_there)
+{
+    struct keys_entry found;
+    struct slice key = slice_of_text("a");
+    put("a", 5000);
+    store_begin(store, now_ms);
+    cr_assert_eq(keys_get(&keys, key, &found), 0);
+    cr_assert_eq(keys_replace(&keys, key, &found, slice_of_text("longer"), 6000), 0);
+    store_cancel(store);
+    cr_assert_eq(keys_get(&keys, key, &found), 0);
+    cr_assert(slice_equal(found.value, slice_of_text("v")));
+    cr_assert_eq(found.version, 1);
+    keys_forget_times(&keys);
+    cr_assert_eq(keys_next_expiry(&keys), 5000);
+}
+
 Test(keys, a_touch_changes_the_expiry_and_nothing_else)
 {
     struct keys_entry entry;
