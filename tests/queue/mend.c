@@ -165,8 +165,8 @@ static void check_works(void)
         cr_assert_eq(kick(name, 0, UINT64_MAX), dead);
         work_off(name);
         wait_ms(LATER_MS);
-        for (struct job job; (job = pop(name)).id != 0;) {
-        }
+        while (pop(name).id != 0)
+            continue;
         while (kick(name, 0, 1) > 0)
             cr_assert_neq(pop(name).id, 0);
         for (enum job_state state = 0; state < JOB_STATES; state++)
@@ -403,7 +403,7 @@ static void end_any(const struct job *job)
     else if (way == 1)
         ok(bury(id, lease));
     else if (way == 2)
-        (void)nack_for(id, lease, draw(2) * 1500, "an error");
+        (void)nack_for(id, lease, UINT64_C(1500) * draw(2), "an error");
 }
 
 static void do_anything(unsigned number)
