@@ -711,7 +711,7 @@ enum wire_code wire_read_args(struct wire_cursor *cursor, enum wire_method metho
  * found by one search for its byte among those of all, which takes as long for each.
  */
 #define SIGN(text, size)                                                                           \
-    (uint8_t)((size) + (uint8_t)(text)[(size)-1] + 8U * (uint8_t)(text)[(size)-3])
+    (uint8_t)((size) + (uint8_t)(text)[(size)-1] + (size_t)8 * (uint8_t)(text)[(size)-3])
 
 static const uint8_t signs[WIRE_METHODS] = {
 #define METHOD(name, text, ...) [WIRE_METHOD_##name] = SIGN(text, sizeof(text) - 1),
