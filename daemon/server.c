@@ -68,7 +68,7 @@ static void warn_of_public(const struct server *server, const struct endpoints *
 static int open_sockets(struct server *server, char *error)
 {
     const struct config *config = server->config;
-    server->zmq = zmq_ctx_new();
+    server->zmq = sockets_new_context();
     if (server->zmq != NULL)
         server->publish = sockets_new_broadcast(server->zmq);
     if (server->publish == NULL || router_open(&server->router, server->zmq) != 0 ||

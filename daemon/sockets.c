@@ -8,12 +8,15 @@
 #include "daemon/server.h"
 #include "wire/limits.h"
 
+/* I/O threads, as ZMQ_AFFINITY has them. */
+enum { REQUESTS_THREAD = 1 << 0, BROADCAST_THREAD = 1 << 1, IO_THREADS = 2 };
+
 static int set_int(void *socket, int option, int value)
 {
     return zmq_setsockopt(socket, option, &value, sizeof value);
 }
 
-static int set_common(void *socket, int64_t max_message)
+static int set_common(void *socket, uint64_t io_thread, int64_t max_message)
 {
     static const struct {
         int option;
@@ -31,6 +34,8 @@ static int set_common(void *socket, int64_t max_message)
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
         if (set_int(socket, options[i].option, options[i].value) != 0)
             return -1;
+    if (zmq_setsockopt(socket, ZMQ_AFFINITY, &io_thread, sizeof io_thread) != 0)
+        return -1;
     return zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &max_message, sizeof max_message);
 }
 
@@ -52,6 +57,18 @@ static void *close_failed(void *socket)
     return NULL;
 }
 
+void *sockets_new_context(void)
+{
+    void *context = zmq_ctx_new();
+    if (context != NULL && zmq_ctx_set(context, ZMQ_IO_THREADS, IO_THREADS) == 0)
+        return context;
+    int reason = errno;
+    if (context != NULL)
+        zmq_ctx_term(context);
+    errno = reason;
+    return NULL;
+}
+
 void *sockets_new_requests(void *zmq_context)
 {
     if (seed_routing_ids() != 0)
@@ -59,7 +76,7 @@ void *sockets_new_requests(void *zmq_context)
     void *socket = zmq_socket(zmq_context, ZMQ_ROUTER);
     if (socket == NULL)
         return NULL;
-    if (set_common(socket, WIRE_MAX_MESSAGE) != 0 ||
+    if (set_common(socket, REQUESTS_THREAD, WIRE_MAX_MESSAGE) != 0 ||
         set_int(socket, ZMQ_SNDHWM, SERVER_SEND_HWM) != 0 ||
         set_int(socket, ZMQ_ROUTER_MANDATORY, 1) != 0 ||
         set_int(socket, ZMQ_ROUTER_HANDOVER, 1) != 0)
@@ -72,7 +89,7 @@ void *sockets_new_broadcast(void *zmq_context)
     void *socket = zmq_socket(zmq_context, ZMQ_XPUB);
     if (socket == NULL)
         return NULL;
-    if (set_common(socket, WIRE_MAX_SUBSCRIPTION) != 0 ||
+    if (set_common(socket, BROADCAST_THREAD, WIRE_MAX_SUBSCRIPTION) != 0 ||
         set_int(socket, ZMQ_SNDHWM, SERVER_PUBLISH_HWM) != 0 ||
         set_int(socket, ZMQ_XPUB_NODROP, 1) != 0 ||
         zmq_setsockopt(socket, ZMQ_XPUB_WELCOME_MSG, "w", 1) != 0)

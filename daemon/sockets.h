@@ -11,6 +11,12 @@
 
 enum { SOCKETS_MAX_ENDPOINTS_TEXT = 4096 };
 
+/*
+ * A ZeroMQ context whose I/O threads are for the two sockets, one for each: what subscribers are
+ * sent then does not wait behind requests. NULL with errno. The caller ends it.
+ */
+void *sockets_new_context(void);
+
 /* A ROUTER for requests; an XPUB for broadcasts. NULL with errno. The caller closes it. */
 void *sockets_new_requests(void *zmq_context);
 void *sockets_new_broadcast(void *zmq_context);
