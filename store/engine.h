@@ -61,7 +61,8 @@ struct engine_options {
 
     /*
      * Change nothing on disk, and need no permission to: no put, delete, snapshot, commit or
-     * checkpoint follows. STORE_NOT_FOUND by an engine that has no files yet and needs them.
+     * checkpoint follows. STORE_NOT_FOUND by an engine that has no files yet and needs them;
+     * STORE_INVALID where an ordinary open would first put right what a power failure left.
      */
     bool read_only;
 

@@ -113,8 +113,8 @@ typedef int store_examine_fn(const struct store_examination *examination,
 /*
  * Reads all of the directory, and lets `examine` (NULL: nobody) look at the state. `progress` is as
  * of store_options; it may be NULL. Damage is no error but in the report; an error is what keeps
- * the directory from being read: STORE_LOCKED, STORE_INVALID (no data directory, another version),
- * STORE_IO, STORE_NO_MEMORY.
+ * the directory from being read: STORE_LOCKED, STORE_INVALID (no data directory, another version,
+ * or what a start is to put right first), STORE_IO, STORE_NO_MEMORY.
  */
 int store_inspect(const char *directory, store_examine_fn *examine, store_progress_fn *progress,
                   void *context, struct store_report **report, struct store_error *error);

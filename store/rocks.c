@@ -519,17 +519,28 @@ static rocksdb_t *open_files(struct rocks *rocks, const char *path, bool read_on
     return rocksdb_open_for_read_only(rocks->options, path, 0, text);
 }
 
-/* Who only reads cannot mend what a start mends, and says so. */
+/* Who only reads cannot mend what a start mends, and says so: it is no damage. */
 static int fail_open(const char *path, bool read_only, char *text, struct store_error *error)
 {
     char manifest[MAX_PATH];
+    struct files files;
     uint64_t end;
-    if (!read_only || !is_manifest_torn(path, manifest, &end))
+    bool torn = read_only && is_manifest_torn(path, manifest, &end);
+    bool lost = read_only && !torn && list_files(path, &files, error) == STORE_OK &&
+                files.current && !files.named && files.manifest != 0;
+    if (!torn && !lost)
         return fail(error, path, text);
     rocksdb_free(text);
-    return store_fail(error, STORE_CORRUPT,
-                      "%.300s ends with a write that was not finished: a start cuts it off",
-                      manifest);
+    if (torn)
+        return store_fail(error, STORE_INVALID,
+                          "%.300s ends with a write that was not finished, as a power failure "
+                          "leaves it: start cubbyd, which cuts it off",
+                          manifest);
+    return store_fail(
+        error, STORE_INVALID,
+        "%.300s/CURRENT names a manifest that is not there, as a power failure leaves "
+        "it: start cubbyd, which goes on with the one before",
+        path);
 }
 
 int rocks_open(struct rocks **result, const struct engine_options *options,

@@ -525,3 +525,35 @@ Test(inspect, finds_keys_out_of_order_in_lmdb_and_salvages_the_log_alone)
     cr_assert_eq(salvaged_seq(own), 20);
     fixture_free(own);
 }
+
+/* The length of a record is there, and of what follows nothing. Only a start may cut that off. */
+Test(inspect, of_rocksdb_says_that_a_start_mends_what_a_start_mends)
+{
+    static const uint8_t torn[7 + 95] = {0x7d, 0xf1, 0xaa, 0xdc, 95};
+    struct fixture *own = fixture_new("rocksdb");
+    char path[PATH_SIZE];
+    char name[NAME_SIZE] = "";
+    uint64_t seq;
+    write_many(own, 20);
+    write_checkpoint(own);
+    write_many(own, 5);
+    take_copy(own);
+    path_in_copy(own, "rocksdb/CURRENT", path);
+    struct content current = read_path(path);
+    snprintf(name, sizeof name, "rocksdb/%.*s", (int)current.size - 1, (char *)current.bytes);
+    free(current.bytes);
+    path_in_copy(own, name, path);
+    FILE *manifest = fopen(path, "a");
+    cr_assert_not_null(manifest);
+    cr_assert_eq(fwrite(torn, 1, sizeof torn, manifest), sizeof torn);
+    fclose(manifest);
+    cr_assert_eq(inspect(own, own->copy), STORE_INVALID);
+    cr_assert_not_null(strstr(own->error.message, name + 8), "%s", own->error.message);
+    cr_assert_not_null(strstr(own->error.message, "start cubbyd, which"), "%s", own->error.message);
+    cr_assert_eq(salvage(own), STORE_INVALID);
+    cr_assert_eq(start_on_copy(own, &seq), 0);
+    cr_assert_eq(seq, 25);
+    inspect_copy(own);
+    cr_assert_eq(own->report->damages_in_all, 0);
+    fixture_free(own);
+}
