@@ -172,7 +172,7 @@ static int descend(struct lmdb_engine *lmdb, MDB_txn *txn, struct level *level, 
     while (make_piece(level, *rest, piece)) {
         MDB_val key = val_of(piece);
         MDB_val value;
-        int result = mdb_get(txn, level->dbi, &key, &value);
+        int result = lmdb_read(lmdb, txn, level->dbi, &key, &value);
         if (result != 0)
             return result;
         *rest = behind(*rest, level);
@@ -190,7 +190,7 @@ static int find(struct lmdb_engine *lmdb, MDB_txn *txn, unsigned table, struct s
     if (result != 0)
         return result;
     MDB_val key = val_of(&piece);
-    return mdb_get(txn, level.dbi, &key, value);
+    return lmdb_read(lmdb, txn, level.dbi, &key, value);
 }
 
 static int lmdb_get(struct engine *engine, unsigned table, struct slice key, struct slice *value)
@@ -384,19 +384,20 @@ static int take_entry(const struct search *search, const struct level *level, co
 static int place(const struct search *search, const struct level *level, MDB_cursor *at,
                  MDB_val *key, MDB_val *value)
 {
+    struct lmdb_engine *lmdb = search->cursor->engine;
     uint64_t end = level->bucket + 1;
     struct piece piece;
     if (search->unbounded && search->backward) {
         struct level next = {.dbi = level->dbi, .bucket = end};
         if (level->first)
-            return mdb_cursor_get(at, key, value, MDB_LAST);
+            return lmdb_move(lmdb, at, key, value, MDB_LAST);
         make_piece(&next, (struct slice){0}, &piece);
         *key = val_of(&piece);
     }
-    int result = mdb_cursor_get(at, key, value, MDB_SET_RANGE);
+    int result = lmdb_move(lmdb, at, key, value, MDB_SET_RANGE);
     if (!search->backward)
         return result;
-    return mdb_cursor_get(at, key, value, result == 0 ? MDB_PREV : MDB_LAST);
+    return lmdb_move(lmdb, at, key, value, result == 0 ? MDB_PREV : MDB_LAST);
 }
 
 /* The piece is a bucket that is there: what is sought may be in it. */
@@ -405,7 +406,7 @@ static int search_bucket(const struct search *search, const struct level *level,
 {
     struct lmdb_cursor *cursor = search->cursor;
     MDB_val key = val_of(piece);
-    int result = mdb_cursor_get(at, &key, value, MDB_SET_KEY);
+    int result = lmdb_move(cursor->engine, at, &key, value, MDB_SET_KEY);
     if (result != 0)
         return result;
     add_piece(cursor, level, &key);
@@ -415,7 +416,8 @@ static int search_bucket(const struct search *search, const struct level *level,
 
 static int step(const struct search *search, MDB_cursor *at, MDB_val *key, MDB_val *value)
 {
-    return mdb_cursor_get(at, key, value, search->backward ? MDB_PREV : MDB_NEXT);
+    return lmdb_move(search->cursor->engine, at, key, value,
+                     search->backward ? MDB_PREV : MDB_NEXT);
 }
 
 static int search_here(const struct search *search, struct level level, struct slice rest,
@@ -449,7 +451,7 @@ static int search_level(const struct search *search, struct level level, struct 
 {
     struct lmdb_cursor *cursor = search->cursor;
     MDB_cursor *at;
-    int result = mdb_cursor_open(txn_of(cursor), level.dbi, &at);
+    int result = lmdb_begin(cursor->engine, txn_of(cursor), level.dbi, &at);
     if (result != 0)
         return result;
     result = search_here(search, level, rest, at, value);
@@ -545,7 +547,7 @@ static bool step_directly(struct lmdb_cursor *cursor, MDB_cursor_op op, MDB_val 
     MDB_val key;
     if (!is_placed(cursor))
         return false;
-    *result = mdb_cursor_get(cursor->at, &key, value, op);
+    *result = lmdb_move(cursor->engine, cursor->at, &key, value, op);
     if (*result == 0 && goes_on(&key))
         return false;
     cursor->key_size = 0;

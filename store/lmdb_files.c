@@ -58,6 +58,74 @@ int lmdb_fail(struct lmdb_engine *lmdb, const char *what, int result, struct sto
                            what, mdb_strerror(result));
 }
 
+/*
+ * LMDB asserts what it finds in a page's head, and ends the process where that does not hold. Who
+ * only reads holds none of its locks, and goes back to where it called LMDB; all that may follow is
+ * to close it. Who writes cannot go on, since LMDB may be anywhere in a change: it says why, and
+ * ends. The log has everything, as after any crash.
+ */
+static void meet_damage(MDB_env *env, const char *assertion)
+{
+    struct lmdb_engine *lmdb = mdb_env_get_userctx(env);
+    char line[STORE_MAX_ERROR_MESSAGE];
+    int parent = (int)(strlen(lmdb->directory) - strlen("/lmdb"));
+    (void)store_fail(&lmdb->failure, STORE_CORRUPT,
+                     "%.300s/data.mdb is damaged: a page of it cannot be read (%.120s)",
+                     lmdb->directory, assertion);
+    if (lmdb->guard != NULL)
+        longjmp(*lmdb->guard, 1);
+    int size =
+        snprintf(line, sizeof line,
+                 "cubbyd: %.200s/data.mdb is damaged, and LMDB cannot go on: look at it with "
+                 "'cubbyd --check %.*s', then --salvage it or restore a backup\n",
+                 lmdb->directory, parent < 200 ? parent : 200, lmdb->directory);
+    (void)!write(STDERR_FILENO, line, size < (int)sizeof line ? (size_t)size : sizeof line - 1);
+    _exit(EXIT_FAILURE); /* LMDB would abort */
+}
+
+int lmdb_read(struct lmdb_engine *lmdb, MDB_txn *txn, MDB_dbi dbi, MDB_val *key, MDB_val *value)
+{
+    jmp_buf *const before = lmdb->guard;
+    volatile int result = MDB_CORRUPTED;
+    jmp_buf guard;
+    if (!lmdb->read_only)
+        return mdb_get(txn, dbi, key, value);
+    lmdb->guard = &guard;
+    if (setjmp(guard) == 0)
+        result = mdb_get(txn, dbi, key, value);
+    lmdb->guard = before;
+    return result;
+}
+
+int lmdb_move(struct lmdb_engine *lmdb, MDB_cursor *at, MDB_val *key, MDB_val *value,
+              MDB_cursor_op op)
+{
+    jmp_buf *const before = lmdb->guard;
+    volatile int result = MDB_CORRUPTED;
+    jmp_buf guard;
+    if (!lmdb->read_only)
+        return mdb_cursor_get(at, key, value, op);
+    lmdb->guard = &guard;
+    if (setjmp(guard) == 0)
+        result = mdb_cursor_get(at, key, value, op);
+    lmdb->guard = before;
+    return result;
+}
+
+int lmdb_begin(struct lmdb_engine *lmdb, MDB_txn *txn, MDB_dbi dbi, MDB_cursor **at)
+{
+    jmp_buf *const before = lmdb->guard;
+    volatile int result = MDB_CORRUPTED;
+    jmp_buf guard;
+    if (!lmdb->read_only)
+        return mdb_cursor_open(txn, dbi, at);
+    lmdb->guard = &guard;
+    if (setjmp(guard) == 0)
+        result = mdb_cursor_open(txn, dbi, at);
+    lmdb->guard = before;
+    return result;
+}
+
 /* The mark. */
 
 static uint32_t check_of(const struct record *record)
@@ -154,6 +222,10 @@ static int open_env(struct lmdb_engine *lmdb)
         lmdb->map_size /= 2;
         result = mdb_env_create(&lmdb->env);
         if (result == 0)
+            result = mdb_env_set_userctx(lmdb->env, lmdb);
+        if (result == 0)
+            result = mdb_env_set_assert(lmdb->env, meet_damage);
+        if (result == 0)
             result = mdb_env_set_mapsize(lmdb->env, lmdb->map_size);
         if (result == 0)
             result = mdb_env_set_maxdbs(lmdb->env, ENGINE_TABLES + 2);
@@ -244,8 +316,17 @@ static int start(struct lmdb_engine *lmdb, struct store_error *error)
 
 int lmdb_open_files(struct lmdb_engine *lmdb, const char *directory, struct store_error *error)
 {
-    int code = open_directory(lmdb, directory, error);
-    return code == 0 ? start(lmdb, error) : code;
+    volatile int code = open_directory(lmdb, directory, error);
+    jmp_buf guard;
+    if (code != 0 || !lmdb->read_only)
+        return code == 0 ? start(lmdb, error) : code;
+    lmdb->guard = &guard;
+    if (setjmp(guard) == 0)
+        code = start(lmdb, error);
+    else
+        code = (int)store_fail(error, STORE_CORRUPT, "%s", lmdb->failure.message);
+    lmdb->guard = NULL;
+    return code;
 }
 
 void lmdb_close_files(struct lmdb_engine *lmdb)

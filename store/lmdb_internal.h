@@ -3,6 +3,7 @@
 #define STORE_LMDB_INTERNAL_H
 
 #include <lmdb.h>
+#include <setjmp.h>
 
 #include "store/engine.h"
 
@@ -36,6 +37,7 @@ struct lmdb_engine {
     uint64_t checkpoints;
     uint64_t failed;
     struct store_error failure;
+    jmp_buf *guard; /* where a page that LMDB cannot go on with leads; NULL: the process ends */
 };
 
 enum store_code lmdb_code(int result);
@@ -50,6 +52,16 @@ int lmdb_fail(struct lmdb_engine *lmdb, const char *what, int result, struct sto
  */
 int lmdb_open_files(struct lmdb_engine *lmdb, const char *directory, struct store_error *error);
 void lmdb_close_files(struct lmdb_engine *lmdb);
+
+/*
+ * Reading: mdb_get, mdb_cursor_get and mdb_cursor_open, except that damage which LMDB itself would
+ * end the process for is MDB_CORRUPTED where nothing is written to the files; `failure` has the
+ * sentence. Where they are written to the process does end, behind a line on standard error.
+ */
+int lmdb_read(struct lmdb_engine *lmdb, MDB_txn *txn, MDB_dbi dbi, MDB_val *key, MDB_val *value);
+int lmdb_move(struct lmdb_engine *lmdb, MDB_cursor *at, MDB_val *key, MDB_val *value,
+              MDB_cursor_op op);
+int lmdb_begin(struct lmdb_engine *lmdb, MDB_txn *txn, MDB_dbi dbi, MDB_cursor **at);
 
 /* The mark goes into the transaction. */
 int lmdb_write_mark(struct lmdb_engine *lmdb);

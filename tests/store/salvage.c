@@ -303,6 +303,41 @@ Test(salvage, of_lmdb_with_a_key_out_of_order_leaves_that_out_wherever_it_would_
     }
 }
 
+/* Of a page's head: what kind it is. LMDB asserts that, and would end the process. */
+Test(salvage, of_lmdb_with_pages_that_are_bad_in_their_heads_reads_on_behind_them)
+{
+    enum { PAGE = 4096, AT_FLAGS = 10, LEAF = 2, ENOUGH = 6 };
+    char path[PATH_SIZE];
+    unsigned met = 0;
+    uint64_t lost = 0;
+    struct fixture *own = fixture_new("lmdb");
+    put_many(own);
+    path_in_copy(own, "lmdb/data.mdb", path);
+    struct content good = read_path(path);
+    for (size_t page = 2; met < ENOUGH && page < good.size / PAGE; page += 5) {
+        uint8_t *flags = good.bytes + page * PAGE + AT_FLAGS;
+        uint8_t kept = *flags;
+        if (kept != LEAF)
+            continue;
+        *flags = 0;
+        write_path(path, good.bytes, good.size);
+        *flags = kept;
+        inspect_copy(own);
+        if (!says(own, "a page of it cannot be read"))
+            continue; /* nothing leads to the page any more */
+        cr_assert(says(own, "lmdb/data.mdb is damaged"));
+        cr_assert_not(own->report->starts);
+        met++;
+        salvage_part(own);
+        lost = own->report->lost[STORE_KEYS];
+        cr_assert_leq(lost, 200);
+    }
+    cr_assert_eq(met, ENOUGH);
+    free(good.bytes);
+    check_saved(own, lost);
+    fixture_free(own);
+}
+
 static void table_file(struct fixture *own, char path[NAME_SIZE])
 {
     size_t largest = 0;
