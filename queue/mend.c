@@ -134,9 +134,9 @@ static int visit_queue(struct mend *mend, struct slice key, struct slice value)
     }
     if (record_read_number_key(key, 'c', &number) && record_read_counts(value, &counts) == 0)
         return 0;
-    if (slice_equal(key, slice_of_text("i")) &&
-        record_read_ids(value, &mend->id_limit, &epoch) == 0 && is_id(mend->id_limit)) {
-        mend->next_id = mend->id_limit;
+    if (slice_equal(key, slice_of_text("i")) && record_read_ids(value, &number, &epoch) == 0 &&
+        is_id(number)) {
+        mend->next_id = mend->id_limit = number;
         return 0;
     }
     return mend_drop_odd(mend, STORE_QUEUES, key);
