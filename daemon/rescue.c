@@ -16,6 +16,7 @@
 #include "queue/check.h"
 #include "queue/mend.h"
 #include "store/checkpoint.h"
+#include "store/entry_check.h"
 #include "store/salvage.h"
 #include "store/segment.h"
 

@@ -1,14 +1,14 @@
 #include "store/checkpoint.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <isa-l/crc.h>
 #include <stdio.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "store/on_disk.h"
 
 static const char checkpoint_magic[8] = {'c', 'u', 'b', 'b', 'y', 'c', 'k', 'p'};
 
@@ -35,51 +35,6 @@ enum {
 };
 
 _Static_assert(CHECKPOINT_MAX_BLOCK >= CHECKPOINT_BLOCK_SIZE, "one buffer holds any block");
-
-static void put16(uint8_t *bytes, uint16_t value)
-{
-    value = htole16(value);
-    memcpy(bytes, &value, sizeof(value));
-}
-
-static void put32(uint8_t *bytes, uint32_t value)
-{
-    value = htole32(value);
-    memcpy(bytes, &value, sizeof(value));
-}
-
-static void put64(uint8_t *bytes, uint64_t value)
-{
-    value = htole64(value);
-    memcpy(bytes, &value, sizeof(value));
-}
-
-static uint16_t get16(const uint8_t *bytes)
-{
-    uint16_t value;
-    memcpy(&value, bytes, sizeof(value));
-    return le16toh(value);
-}
-
-static uint32_t get32(const uint8_t *bytes)
-{
-    uint32_t value;
-    memcpy(&value, bytes, sizeof(value));
-    return le32toh(value);
-}
-
-static uint64_t get64(const uint8_t *bytes)
-{
-    uint64_t value;
-    memcpy(&value, bytes, sizeof(value));
-    return le64toh(value);
-}
-
-static uint32_t crc32c(uint32_t crc, const uint8_t *bytes, size_t size)
-{
-    /* The library's prototype lacks a const. */
-    return crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)size, crc);
-}
 
 /* Of the file's id and of everything in the block behind the crc. */
 static uint32_t crc_of_block(const uint8_t *block, size_t size, uint64_t id)

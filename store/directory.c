@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <isa-l/crc.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +14,7 @@
 
 #include "store/checkpoint.h"
 #include "store/log.h"
+#include "store/on_disk.h"
 
 /*
  * The file `state`: these lines in this order, and a CRC-32C over the ones before it, in hex.
@@ -44,11 +44,6 @@ struct directory {
     int fd;
     int lock_fd;
 };
-
-static uint32_t checksum(const char *text, size_t size)
-{
-    return crc32_iscsi((unsigned char *)text, (int)size, 0);
-}
 
 /* A directory that was made is there after a power failure once the one above it was synced. */
 static int sync_above(const char *path)
@@ -199,7 +194,7 @@ static size_t write_state(char text[MAX_STATE], const struct directory_state *st
                         durability_names[state->durability], state->clean ? "cleanly" : "not-yet",
                         state->forgotten, state->begun ? "begun" : "empty");
     size += snprintf(text + size, MAX_STATE - (size_t)size, "check %08x\n",
-                     checksum(text, (size_t)size));
+                     crc32c(0, text, (size_t)size));
     return (size_t)size;
 }
 

@@ -2,8 +2,25 @@
 
 #include <stdio.h>
 
-#include "store/inspect.h"
 #include "store/keys.h"
+
+static const char *const table_names[STORE_TABLES] = {
+    [STORE_KEYS] = "keys",
+    [STORE_EXPIRY] = "expiry",
+    [STORE_META] = "meta",
+    [STORE_QUEUES] = "queues",
+    [STORE_JOBS] = "jobs that moved",
+    [STORE_BODIES] = "jobs",
+    [STORE_LISTS] = "places in lists",
+    [STORE_DEDUP] = "ids of producers",
+};
+
+const char *store_table_name(unsigned table)
+{
+    if (table >= STORE_TABLES)
+        return NULL;
+    return table_names[table] != NULL ? table_names[table] : "without a name";
+}
 
 bool entry_check_order(struct entry_check *check, unsigned table, struct slice key)
 {

@@ -12,6 +12,9 @@ enum {
     ENTRY_SHOWN_SIZE = 4 * ENTRY_SHOWN_KEY + 4,
 };
 
+/* The name of a table, for a person; NULL where the store has no such table. */
+const char *store_table_name(unsigned table);
+
 /* The key for a sentence: what is printable of it as it is, the rest in hex. */
 void entry_show_key(struct slice key, char text[ENTRY_SHOWN_SIZE]);
 

@@ -3,24 +3,6 @@
 #include "store/entry_check.h"
 #include "store/offline.h"
 
-static const char *const table_names[STORE_TABLES] = {
-    [STORE_KEYS] = "keys",
-    [STORE_EXPIRY] = "expiry",
-    [STORE_META] = "meta",
-    [STORE_QUEUES] = "queues",
-    [STORE_JOBS] = "jobs that moved",
-    [STORE_BODIES] = "jobs",
-    [STORE_LISTS] = "places in lists",
-    [STORE_DEDUP] = "ids of producers",
-};
-
-const char *store_table_name(unsigned table)
-{
-    if (table >= STORE_TABLES)
-        return NULL;
-    return table_names[table] != NULL ? table_names[table] : "without a name";
-}
-
 /* The state once the log is replayed, though nothing is written, and how many entries it has. */
 struct tally {
     struct offline *offline;

@@ -90,9 +90,6 @@ struct store_report {
     size_t damages_in_all;       /* and with those that were not kept */
 };
 
-/* The name of a table, for a person; NULL where the store has no such table. */
-const char *store_table_name(unsigned table);
-
 /*
  * Looking at tables that the store does not know: the state that base and log add up to is handed
  * to whoever knows them. `state` has the methods that latest.h names; what is wrong with it is told

@@ -5,11 +5,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <isa-l/crc.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "store/on_disk.h"
 
 enum { MAX_SNAPSHOTS = 126 }; /* LMDB's usual number of readers */
 
@@ -130,7 +131,7 @@ int lmdb_begin(struct lmdb_engine *lmdb, MDB_txn *txn, MDB_dbi dbi, MDB_cursor *
 
 static uint32_t check_of(const struct record *record)
 {
-    return crc32_iscsi((unsigned char *)record, (int)offsetof(struct record, crc), 0);
+    return crc32c(0, record, offsetof(struct record, crc));
 }
 
 int lmdb_write_mark(struct lmdb_engine *lmdb)

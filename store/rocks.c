@@ -19,13 +19,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <isa-l/crc.h>
 #include <pthread.h>
 #include <rocksdb/c.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "store/on_disk.h"
 
 enum {
     MARK_FORMAT = 1,
@@ -143,7 +144,7 @@ static uint64_t get_number(const uint8_t *at, unsigned size)
 
 static uint32_t mark_crc(const uint8_t *bytes)
 {
-    return ~crc32_iscsi((unsigned char *)(uintptr_t)bytes, MARK_AT_CRC, UINT32_MAX);
+    return ~crc32c(UINT32_MAX, bytes, MARK_AT_CRC);
 }
 
 static void encode_mark(const struct rocks_state *state, uint8_t *bytes)

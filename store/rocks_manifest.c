@@ -2,11 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <isa-l/crc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "store/on_disk.h"
 
 /*
  * The manifest is a log of RocksDB's: blocks of BLOCK bytes, in which records lie one behind the
@@ -17,19 +18,10 @@
  */
 enum { BLOCK = 32768, HEADER = 7, AT_LENGTH = 4, AT_TYPE = 6, MAX_MANIFEST = 256 << 20 };
 
-static uint32_t read_little(const uint8_t *bytes, unsigned size)
-{
-    uint32_t number = 0;
-    for (unsigned i = size; i > 0; i--)
-        number = number << 8 | bytes[i - 1];
-    return number;
-}
-
 static bool is_whole(const uint8_t *record, size_t length)
 {
-    uint32_t crc =
-        ~crc32_iscsi((unsigned char *)(uintptr_t)(record + AT_TYPE), (int)(1 + length), UINT32_MAX);
-    return ((crc >> 15 | crc << 17) + 0xa282ead8u) == read_little(record, AT_LENGTH);
+    uint32_t crc = ~crc32c(UINT32_MAX, record + AT_TYPE, 1 + length);
+    return ((crc >> 15 | crc << 17) + 0xa282ead8u) == get32(record);
 }
 
 /* The record that is not whole and is the last: up to the end of the file, or before zeros alone.
@@ -39,7 +31,7 @@ static bool find_torn(const uint8_t *bytes, size_t size, uint64_t *end)
     size_t at = 0;
     while (at + HEADER <= size) {
         size_t left = BLOCK - at % BLOCK;
-        size_t length = read_little(bytes + at + AT_LENGTH, 2);
+        size_t length = get16(bytes + at + AT_LENGTH);
         size_t behind = at + HEADER + length;
         if (left < HEADER) {
             at += left;
@@ -47,7 +39,7 @@ static bool find_torn(const uint8_t *bytes, size_t size, uint64_t *end)
         }
         if (behind > size)
             return false;
-        if (read_little(bytes + at, AT_LENGTH) == 0 && length == 0)
+        if (get32(bytes + at) == 0 && length == 0)
             return false; /* zeros, which RocksDB passes over */
         if (length + HEADER > left || !is_whole(bytes + at, length)) {
             while (behind < size && bytes[behind] == 0)

@@ -1,14 +1,13 @@
 #include "store/segment.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <isa-l/crc.h>
 #include <stdio.h>
 #include <unistd.h>
 
+#include "store/on_disk.h"
+
 enum {
-    CRC_STEP = 1 << 30,  /* crc32_iscsi counts in int */
     ZERO_STEP = 1 << 16, /* bytes of one write in segment_zero */
     NAME_DIGITS = 10,
 };
@@ -40,44 +39,6 @@ enum {
     AT_RECORD_SEQ = 4,
     AT_RECORD_TIME = 12,
 };
-
-static void put32(uint8_t *bytes, uint32_t value)
-{
-    value = htole32(value);
-    memcpy(bytes, &value, sizeof(value));
-}
-
-static void put64(uint8_t *bytes, uint64_t value)
-{
-    value = htole64(value);
-    memcpy(bytes, &value, sizeof(value));
-}
-
-static uint32_t get32(const uint8_t *bytes)
-{
-    uint32_t value;
-    memcpy(&value, bytes, sizeof(value));
-    return le32toh(value);
-}
-
-static uint64_t get64(const uint8_t *bytes)
-{
-    uint64_t value;
-    memcpy(&value, bytes, sizeof(value));
-    return le64toh(value);
-}
-
-static uint32_t crc32c(uint32_t crc, const uint8_t *bytes, size_t size)
-{
-    while (size > 0) {
-        size_t part = size < CRC_STEP ? size : CRC_STEP;
-        /* The library's prototype lacks a const. */
-        crc = crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)part, crc);
-        bytes += part;
-        size -= part;
-    }
-    return crc;
-}
 
 static uint32_t crc_of_group(const uint8_t *bytes, size_t length, uint64_t segment_id)
 {
