@@ -8,9 +8,9 @@ class shows that a disk which only pretends to sync is found out.
 """
 
 import os
+import random
 import shutil
 import signal
-import subprocess
 import tempfile
 import unittest
 
@@ -135,19 +135,23 @@ class Checker:
     def check(self, at, way=None):
         """Cuts the trace there, draws a content, and judges what cubbyd makes of it."""
         self.advance(at)
-        image = tempfile.mkdtemp(prefix="cubby-image-", dir=MEMORY)
-        way = self.disk.leave(image, self.randomness, way)
-        kept = image + "-drawn"
-        subprocess.run(["cp", "-r", "--sparse=always", image, kept], check=True)
+        before = self.randomness.getstate()
+        image, drawn = self.draw(self.randomness, way)
         try:
-            self.judge(image, way)
+            self.judge(image, drawn)
         except Exception as failure:
-            self.failed = kept
+            again = random.Random()
+            again.setstate(before)
+            self.failed, _ = self.draw(again, way)  # what was judged has been changed by that
             raise AssertionError(f"cut at event {at} of {len(self.recording.events)}, drawn "
-                                 f"{way!r}, kept in {kept}: {failure}") from failure
+                                 f"{drawn!r}, kept in {self.failed}: {failure}") from failure
         finally:
             shutil.rmtree(image)
-        shutil.rmtree(kept)
+
+    def draw(self, randomness, way):
+        """Where a possible content is, and in which way it was drawn."""
+        image = tempfile.mkdtemp(prefix="cubby-image-", dir=MEMORY)
+        return image, self.disk.leave(image, randomness, way)
 
     def all_written(self, way):
         """Whether everything got to the disk, synced or not, since the beginning."""
