@@ -429,7 +429,7 @@ static int settle_window(struct mend *mend, const struct known_list *list, struc
     bool of_job;
     bool there;
     *good = view.size > 0 && view.size <= QUEUE_MAX_DEDUP_ID && is_id(place.id);
-    if (!*good || place.order <= mend->mending->time_ms)
+    if (!*good)
         return 0;
     struct slice dedup_key = record_dedup_key(key, list->queue, view);
     int rc = is_of_job(mend, place.id, list->queue, view, &of_job, &there);
@@ -462,6 +462,27 @@ static int is_at(struct mend *mend, const struct known_list *list, struct place 
     return rc;
 }
 
+/* A window that is over goes as it would in time, so that it cannot take one with it that is not.
+ */
+static int end_window(struct mend *mend, const struct known_list *list, struct slice key,
+                      struct place place, struct slice view)
+{
+    uint8_t dedup_key[RECORD_MAX_DEDUP_KEY];
+    struct record record = {.id = place.id, .queue = list->queue};
+    struct record holder;
+    bool there;
+    int rc = 0;
+    if (view.size > 0 && view.size <= QUEUE_MAX_DEDUP_ID) {
+        record.dedup = record_dedup_key(dedup_key, list->queue, view);
+        record.dedup.data += RECORD_NUMBER_SIZE;
+        record.dedup.size -= RECORD_NUMBER_SIZE;
+        rc = find_job(mend, place.id, &holder, &there);
+        if (rc == 0 && !there)
+            rc = remove_dedup(mend, &record);
+    }
+    return rc == 0 ? mend_take_out(mend, STORE_LISTS, key) : rc;
+}
+
 /* Once all jobs have their places: what is left over goes. */
 int mend_visit_place(struct mend *mend, struct slice key, struct slice value)
 {
@@ -476,6 +497,8 @@ int mend_visit_place(struct mend *mend, struct slice key, struct slice value)
     if (list == NULL || list->left)
         return list == NULL ? mend_drop_odd(mend, STORE_LISTS, key)
                             : mend_take_out(mend, STORE_LISTS, key);
+    if (list->kind == LIST_WINDOWS && place.order <= mend->mending->time_ms)
+        return end_window(mend, list, key, place, value);
     if (list->kind == LIST_WINDOWS)
         rc = settle_window(mend, list, place, value, &good);
     else
