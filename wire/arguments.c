@@ -249,7 +249,7 @@ static int skip_operation(struct wire_cursor *cursor)
 static enum wire_code read_operations(struct reading *in)
 {
     struct wire_args *args = in->args;
-    enum wire_code code = read_list(in, "array of operations", &args->operation_count);
+    enum wire_code code = read_list(in, "operations", &args->operation_count);
     if (code != WIRE_OK)
         return code;
     args->operations = *in->cursor;
@@ -376,7 +376,7 @@ static enum wire_code read_keys_only(struct reading *in)
 static enum wire_code read_guards(struct reading *in)
 {
     struct wire_args *args = in->args;
-    enum wire_code code = read_list(in, "array of guards in if", &args->guard_count);
+    enum wire_code code = read_list(in, "guards of if", &args->guard_count);
     if (code != WIRE_OK)
         return code;
     args->guards = *in->cursor;

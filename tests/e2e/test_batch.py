@@ -3,9 +3,21 @@
 import unittest
 
 from harness import (
-    MAX_BATCH, MAX_CHANGES, MAX_KEY, MAX_MESSAGE, MAX_VALUE, Client, Daemon, DaemonCase, Pairs, Raw,
-    all_changes, pack, seeded, value_of_size,
+    MAX_BATCH, MAX_CHANGES, MAX_KEY, MAX_MESSAGE, MAX_VALUE, Client, CubbyError, Daemon, DaemonCase, Pairs,
+    Raw, all_changes, pack, seeded, value_of_size,
 )
+
+
+class Sentences(DaemonCase):
+    def test_what_is_no_array_is_named_once_and_told_to_be_one(self):
+        for params, sentence in (
+                ([5], "batch: operations must be an array"),
+                ([[], {"if": 5}], "batch: guards of if must be an array"),
+        ):
+            with self.assertRaises(CubbyError) as caught:
+                self.client.call("batch", *params)
+            self.assertEqual((caught.exception.code, caught.exception.message),
+                             ("bad_request", sentence))
 
 
 class Results(DaemonCase):
