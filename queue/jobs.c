@@ -72,9 +72,12 @@ static int move_in(struct queues *queues, struct queue *queue, enum list list,
     return rc;
 }
 
+/* An ordinary job, of priority 0 and without a ttl, is in none of them. */
 static int move_in_others(struct queues *queues, struct queue *queue, const struct record *from,
                           const struct record *to)
 {
+    if ((from->expires_at_ms | to->expires_at_ms | from->priority | to->priority) == 0)
+        return 0;
     int rc = move_in(queues, queue, LIST_EXPIRING, from, to);
     return rc == 0 ? move_in(queues, queue, LIST_RANKED, from, to) : rc;
 }

@@ -248,13 +248,17 @@ static bool find(struct memory_engine *memory, unsigned table, struct slice key,
     return tree_find_in_leaf(&finger->path, key);
 }
 
-/* Two keys in a row mostly differ at their ends, which are compared first. */
-static bool is_at(const struct finger *finger, const struct tree *tree, struct slice key)
+/* Keys that are not the same mostly differ at their end. */
+static inline bool is_at(const struct finger *finger, const struct tree *tree, struct slice key)
 {
-    size_t size = finger->key_size;
-    return finger->moves == tree->moves && finger->path.depth > 0 && key.size == size &&
-           (size == 0 || (key.data[size - 1] == finger->key[size - 1] &&
-                          memcmp(key.data, finger->key, size) == 0));
+    enum { END = 8 };
+    if (finger->moves != tree->moves || finger->path.depth == 0 || finger->key_size != key.size)
+        return false;
+    if (key.size == END)
+        return memcmp(finger->key, key.data, END) == 0;
+    if (key.size > END && memcmp(finger->key + key.size - END, key.data + key.size - END, END) != 0)
+        return false;
+    return memcmp(finger->key, key.data, key.size) == 0;
 }
 
 /* The tree is what the finger has made of it, or has seen. */
@@ -262,6 +266,25 @@ static void keep(struct finger *finger, const struct tree *tree)
 {
     finger->moves = tree->moves;
     finger->swaps = tree->swaps;
+}
+
+/*
+ * The same after a write by the hand's last finger, before which there were `moves`. Where all that
+ * has moved is in its own leaf, the other finger is still good if it was and is at another leaf: so
+ * work in one list of jobs does not make the place in the other one be sought again.
+ */
+static inline void keep_both(struct hand *hand, const struct tree *tree, uint64_t moves)
+{
+    struct finger *finger = &hand->fingers[hand->last];
+    struct finger *other = &hand->fingers[!hand->last];
+    bool in_place = finger->swaps == tree->swaps;
+    finger->swaps = tree->swaps;
+    if (tree->moves == moves)
+        return;
+    finger->moves = tree->moves;
+    if (in_place && other->moves == moves && other->path.depth > 0 &&
+        tree_leaf(&other->path)->page != tree_leaf(&finger->path)->page)
+        other->moves = tree->moves;
 }
 
 static bool is_of_group(const struct finger *finger, struct slice key)
@@ -277,20 +300,28 @@ static unsigned choose(const struct hand *hand, struct slice key)
     return !hand->last;
 }
 
-static struct finger *point(struct memory_engine *memory, unsigned table, struct slice key)
+/* To a key that the last finger is not at. */
+static struct finger *move_finger(struct memory_engine *memory, unsigned table, struct slice key)
 {
     const struct tree *tree = &memory->trees[table];
     struct hand *hand = &memory->hands[table];
-    struct finger *finger = &hand->fingers[hand->last];
-    if (is_at(finger, tree, key))
-        return finger;
+    unsigned before = hand->last;
     hand->last = choose(hand, key);
-    finger = &hand->fingers[hand->last];
+    struct finger *finger = &hand->fingers[hand->last];
+    if (hand->last != before && is_at(finger, tree, key))
+        return finger;
     finger->found = find(memory, table, key, finger);
     keep(finger, tree);
     finger->key_size = key.size;
     memcpy(finger->key, key.data, key.size);
     return finger;
+}
+
+static inline struct finger *point(struct memory_engine *memory, unsigned table, struct slice key)
+{
+    struct hand *hand = &memory->hands[table];
+    struct finger *finger = &hand->fingers[hand->last];
+    return is_at(finger, &memory->trees[table], key) ? finger : move_finger(memory, table, key);
 }
 
 static int memory_get(struct engine *engine, unsigned table, struct slice key, struct slice *value)
@@ -332,10 +363,11 @@ static int memory_put(struct engine *engine, unsigned table, struct slice key, s
     if (key.size > ENGINE_MAX_KEY || value.size > ENGINE_MAX_VALUE)
         return STORE_INVALID;
     struct finger *finger = point(memory, table, key_of(key));
+    struct tree *tree = &memory->trees[table];
     struct slice own = slice_of(finger->key, finger->key_size);
-    int result =
-        tree_put(&memory->trees[table], &memory->space, &finger->path, finger->found, own, value);
-    keep(finger, &memory->trees[table]);
+    uint64_t moves = tree->moves;
+    int result = tree_put(tree, &memory->space, &finger->path, finger->found, own, value);
+    keep_both(&memory->hands[table], tree, moves);
     if (result == STORE_OK)
         finger->found = true;
     return result;
@@ -349,8 +381,10 @@ static int memory_delete(struct engine *engine, unsigned table, struct slice key
     struct finger *finger = point(memory, table, key_of(key));
     if (!finger->found)
         return STORE_NOT_FOUND;
-    int result = tree_delete(&memory->trees[table], &memory->space, &finger->path);
-    keep(finger, &memory->trees[table]);
+    struct tree *tree = &memory->trees[table];
+    uint64_t moves = tree->moves;
+    int result = tree_delete(tree, &memory->space, &finger->path);
+    keep_both(&memory->hands[table], tree, moves);
     if (result == STORE_OK)
         finger->found = false;
     return result;

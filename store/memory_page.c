@@ -185,6 +185,45 @@ static unsigned find_from(const struct page *page, unsigned from, struct slice k
     return find_tail(page, at, end, suffix, found);
 }
 
+static struct slice suffix_of(const struct page *page, struct slice key)
+{
+    return slice_of(key.data + page->prefix_size, key.size - page->prefix_size);
+}
+
+/* Of a suffix with the entry's head. */
+static bool has_tail(const struct page *page, unsigned index, struct slice suffix)
+{
+    struct cell cell = read_cell(page, index);
+    size_t size = tail_size(suffix.size);
+    return cell.suffix_size == suffix.size &&
+           (size == 0 || memcmp(cell.tail, suffix.data + HEAD_SIZE, size) == 0);
+}
+
+/* Whether the entry at `at` is the key, or all before it are less and it is more. */
+static bool is_place(const struct page *page, unsigned at, struct slice suffix, uint32_t head,
+                     bool *found)
+{
+    const uint32_t *heads = heads_of(page);
+    if (at > 0 && heads[at - 1] >= head)
+        return false;
+    if (at == page->count || heads[at] != head)
+        return at == page->count || heads[at] > head;
+    return *found = has_tail(page, at, suffix);
+}
+
+unsigned page_find_near(const struct page *page, struct slice key, unsigned hint, bool *found)
+{
+    *found = false;
+    if (hint <= page->count && page_covers(page, key)) {
+        struct slice suffix = suffix_of(page, key);
+        uint32_t head = head_of(suffix.data, suffix.size);
+        hint += hint < page->count && heads_of(page)[hint] < head;
+        if (is_place(page, hint, suffix, head, found))
+            return hint;
+    }
+    return find_from(page, 0, key, found);
+}
+
 unsigned page_find(const struct page *page, struct slice key, bool *found)
 {
     return find_from(page, 0, key, found);
@@ -373,11 +412,6 @@ static void write_cell(struct page *page, unsigned index, struct slice suffix, s
     copy(at, suffix.data + HEAD_SIZE, tail_size(suffix.size));
     copy(at + tail_size(suffix.size), payload, page_payload_size(value_size));
     heads_of(page)[index] = head_of(suffix.data, suffix.size);
-}
-
-static struct slice suffix_of(const struct page *page, struct slice key)
-{
-    return slice_of(key.data + page->prefix_size, key.size - page->prefix_size);
 }
 
 void page_insert(struct page *page, unsigned index, const struct page_entry *entry)

@@ -68,6 +68,10 @@ static inline size_t page_payload_size(size_t value_size)
 unsigned page_find(const struct page *page, struct slice key, bool *found);
 unsigned page_find_child(const struct page *page, struct slice key);
 
+/* page_find that looks at `hint` and behind it first, where the key is likely to be or to belong.
+ */
+unsigned page_find_near(const struct page *page, struct slice key, unsigned hint, bool *found);
+
 /*
  * Hints to the processor, which then loads while we do something else: what a search of the page
  * looks at first; the entry that a search for the key will find, once that is there; the child at

@@ -48,7 +48,9 @@ static bool is_at_end(const struct tree_path *path)
 bool tree_find_near(struct tree_path *path, struct slice key)
 {
     unsigned level = path->depth - 1;
-    bool found = tree_find_in_leaf(path, key);
+    struct tree_step *leaf = &path->step[level];
+    bool found;
+    leaf->index = page_find_near(leaf->page, key, leaf->index, &found);
     if (!found && !is_within(&path->step[level]) && is_at_end(path))
         return false;
     while (!found && level > 0 && !is_within(&path->step[level])) {
@@ -242,12 +244,26 @@ static bool is_frozen(const struct edit *edit, const struct page *page)
     return space_is_frozen(edit->space, &page->block);
 }
 
-/* Pages that lost much are made anew, smaller. */
-static bool is_wasteful(const struct page *page)
+static bool wastes(const struct page *page, unsigned quarters)
 {
     enum { TOLERATED = 256 };
     size_t waste = page->capacity - page_used(page);
-    return waste > TOLERATED && waste > page->capacity / 4;
+    return waste > TOLERATED && waste > (size_t)page->capacity / 4 * quarters;
+}
+
+/* Pages that lost much are made anew, smaller. */
+static bool is_wasteful(const struct page *page)
+{
+    return wastes(page, 1);
+}
+
+/*
+ * The same where the entry at `index` goes. A page that loses its first ones is likely to lose the
+ * others too, as those of queues do, so it is not made smaller again and again on its way.
+ */
+static bool is_wasteful_without(const struct page *page, unsigned index)
+{
+    return wastes(page, index == 0 ? 3 : 1);
 }
 
 /* A root with one child only is not needed; a frozen one waits for the next write. */
@@ -763,7 +779,7 @@ static void fit_leaf(struct edit *edit)
 static int delete_in_place(struct edit *edit)
 {
     const struct tree_step *step = &edit->path->step[edit->depth];
-    bool gives = is_wasteful(step->page) || space_is_tight(edit->space);
+    bool gives = is_wasteful_without(step->page, step->index) || space_is_tight(edit->space);
     int result = space_reserve(edit->space, edit->retired_count);
     if (result != STORE_OK)
         return result;
@@ -779,10 +795,29 @@ static int delete_in_place(struct edit *edit)
  * Whether it is worth looking for a neighbour to merge with. Not at each delete: to find out that
  * both together are too much may take ten times as long as the delete.
  */
-static bool is_time_to_merge(const struct page *page)
+static bool is_time_to_merge(const struct page *page, unsigned index)
 {
     enum { INTERVAL = 16 };
-    return page_used(page) < PAGE_SMALL_SIZE && (page->count % INTERVAL == 0 || is_wasteful(page));
+    return page_used(page) < PAGE_SMALL_SIZE &&
+           (page->count % INTERVAL == 0 || is_wasteful_without(page, index));
+}
+
+/* Most deletes: the entry goes, and nothing else changes. False where it is not as simple as that.
+ */
+static bool delete_quickly(struct tree *tree, const struct space *space, struct tree_path *path)
+{
+    const struct tree_step *leaf = tree_leaf(path);
+    struct page *page = leaf->page;
+    if (page->count < 2 || space_is_frozen(space, &page->block) || space->doomed != NULL ||
+        space_is_tight(space) || is_wasteful_without(page, leaf->index) ||
+        is_time_to_merge(page, leaf->index) || page_blob(page, leaf->index) != NULL)
+        return false;
+    page_remove(page, leaf->index);
+    for (unsigned i = 0; i + 1 < path->depth; i++)
+        page_add_to_child(path->step[i].page, path->step[i].index, UINT64_MAX);
+    tree->count--;
+    tree->moves++;
+    return true;
 }
 
 static int delete_entry(struct edit *edit)
@@ -790,7 +825,7 @@ static int delete_entry(struct edit *edit)
     const struct tree_step *step = &edit->path->step[--edit->depth];
     struct page *page = step->page;
     bool in_place = !is_frozen(edit, page) && page->count > 1;
-    if (in_place && !is_time_to_merge(page))
+    if (in_place && !is_time_to_merge(page, step->index))
         return delete_in_place(edit);
     struct edit_state state = state_of(edit);
     struct page_draft draft;
@@ -809,6 +844,8 @@ static int delete_entry(struct edit *edit)
 int tree_delete(struct tree *tree, struct space *space, struct tree_path *path)
 {
     struct edit edit;
+    if (delete_quickly(tree, space, path))
+        return STORE_OK;
     begin(&edit, tree, space, path, UINT64_MAX);
     retire_value(&edit, tree_leaf(path));
     return finish(&edit, delete_entry(&edit));

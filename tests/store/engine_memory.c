@@ -492,3 +492,63 @@ Test(engine_memory, what_was_prefetched_is_found_whatever_was_written_since)
     }
     engine_memory.close(engine);
 }
+
+/* Keys of two bytes' worth of difference, so that many have the same head, and differ in length. */
+enum { SHORT_KEYS = 127, SHORT_SIZE = 8, PAGE_ROUNDS = 40 };
+
+/* "p" and up to 6 bytes, each of them the lowest or the highest. */
+static struct slice short_key(unsigned number, uint8_t key[SHORT_SIZE])
+{
+    size_t size = 0;
+    key[size++] = 'p';
+    for (number++; number > 1; number /= 2)
+        key[size++] = number % 2 == 0 ? 0 : UINT8_MAX;
+    return slice_of(key, size);
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    return slice_compare(*(const struct slice *)a, *(const struct slice *)b);
+}
+
+static void check_near(const struct page *page, const struct slice *keys)
+{
+    struct slice others[] = {slice_of_text(""), slice_of_text("o"), slice_of_text("q")};
+    for (unsigned hint = 0; hint <= page->count; hint++) {
+        for (unsigned i = 0; i < SHORT_KEYS + 3; i++) {
+            struct slice key = i < SHORT_KEYS ? keys[i] : others[i - SHORT_KEYS];
+            bool found;
+            bool near;
+            unsigned at = page_find(page, key, &found);
+            cr_assert_eq(page_find_near(page, key, hint, &near), at, "key %u, hint %u", i, hint);
+            cr_assert_eq(near, found, "key %u, hint %u", i, hint);
+        }
+    }
+}
+
+Test(engine_memory, a_hint_where_a_key_may_be_does_not_change_where_it_is_found)
+{
+    static uint8_t bytes[SHORT_KEYS][SHORT_SIZE];
+    static uint64_t block[PAGE_MAX_SIZE / sizeof(uint64_t)];
+    struct page *page = (struct page *)(void *)block;
+    struct slice keys[SHORT_KEYS];
+    struct page_entry entries[SHORT_KEYS];
+    struct random random = random_start();
+    for (unsigned i = 0; i < SHORT_KEYS; i++)
+        keys[i] = short_key(i, bytes[i]);
+    qsort(keys, SHORT_KEYS, sizeof(keys[0]), compare_keys);
+    for (unsigned round = 0; round < PAGE_ROUNDS; round++) {
+        struct page_draft draft;
+        unsigned count = 0;
+        unsigned skipped = 1 + (unsigned)random_below(&random, 8);
+        for (unsigned i = 0; i < SHORT_KEYS; i++)
+            if (random_below(&random, skipped) == 0)
+                entries[count++] = (struct page_entry){.key = keys[i]};
+        if (count == 0)
+            continue;
+        page_draft_init(&draft, false);
+        page_draft_add_entries(&draft, entries, count);
+        page_draft_build(&draft, 0, count, page, PAGE_MAX_SIZE);
+        check_near(page, keys);
+    }
+}
