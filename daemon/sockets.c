@@ -3,6 +3,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #include "daemon/server.h"
@@ -104,18 +108,61 @@ static void append(char *text, const char *endpoint)
              endpoint);
 }
 
+static const char ipc_scheme[] = "ipc://";
+
+/* Whether somebody listens there; one whose backlog is full does. */
+static bool is_served(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path)
+        return false;
+    strcpy(address.sun_path, path);
+    int file = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (file < 0)
+        return false;
+    bool served =
+        connect(file, (const struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN;
+    close(file);
+    return served;
+}
+
+/*
+ * libzmq removes what has the name of an ipc:// endpoint, be it another daemon's, which nobody
+ * could reach any more, or no socket at all. A socket that nobody serves was left by a process that
+ * was killed. 0, or -1 with errno.
+ */
+static int check_path(const char *endpoint)
+{
+    struct stat status;
+    const char *path = endpoint + sizeof ipc_scheme - 1;
+    if (strncmp(endpoint, ipc_scheme, sizeof ipc_scheme - 1) != 0 || path[0] == '@' ||
+        lstat(path, &status) != 0)
+        return 0;
+    errno = !S_ISSOCK(status.st_mode) ? EEXIST : is_served(path) ? EADDRINUSE : 0;
+    return errno == 0 ? 0 : -1;
+}
+
+static int bind_one(void *socket, const char *endpoint)
+{
+    bool ipv6 = strchr(endpoint, '[') != NULL;
+    if (check_path(endpoint) != 0 || set_int(socket, ZMQ_IPV6, ipv6) != 0)
+        return -1;
+    return zmq_bind(socket, endpoint);
+}
+
 int sockets_bind(void *socket, const struct endpoints *endpoints, char *bound, char *error,
                  size_t error_size)
 {
     char name[SOCKETS_MAX_ENDPOINTS_TEXT / CONFIG_MAX_ENDPOINTS];
     for (int i = 0; i < endpoints->count; i++) {
         size_t size = sizeof name;
-        bool ipv6 = strchr(endpoints->names[i], '[') != NULL;
-        if (set_int(socket, ZMQ_IPV6, ipv6) != 0 || zmq_bind(socket, endpoints->names[i]) != 0 ||
+        if (bind_one(socket, endpoints->names[i]) != 0 ||
             zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, name, &size) != 0) {
             snprintf(error, error_size, "cannot serve %s: %s%s", endpoints->names[i],
                      zmq_strerror(errno),
-                     errno == EADDRINUSE ? "; give another one with --listen or --publish" : "");
+                     errno == EADDRINUSE || errno == EEXIST
+                         ? "; give another one with --listen or --publish"
+                         : "");
             return -1;
         }
         append(bound, name);

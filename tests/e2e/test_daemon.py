@@ -151,6 +151,34 @@ class Endpoints(unittest.TestCase):
             self.assertEqual([line for line in daemon.lines if "warn" in line.lower()], [])
 
 
+    def test_an_ipc_endpoint_of_a_running_daemon_is_not_taken_over(self):
+        with Daemon(data="none") as first, Client(first) as client:
+            for option, other in (("--listen", "--publish"), ("--publish", "--listen")):
+                for taken in (first.endpoint, first.broadcast):
+                    status, _, err = run("--data", "none", option, taken, other, "tcp://127.0.0.1:*")
+                    self.assertEqual(status, 1, err)
+                    self.assertIn(f"cannot serve {taken}: Address already in use; give another one", err)
+            self.assertIs(client.call("ping"), True)
+            with Client(first) as another:
+                self.assertIs(another.call("ping"), True)
+
+    def test_an_ipc_endpoint_that_a_killed_daemon_has_left_is_taken(self):
+        with Daemon(data="none") as daemon:
+            daemon.kill()
+            self.assertTrue(os.path.exists(daemon.endpoint.removeprefix("ipc://")))
+            daemon.start()
+            with Client(daemon) as client:
+                self.assertIs(client.call("ping"), True)
+
+    def test_a_file_that_is_no_socket_is_not_removed_for_an_endpoint(self):
+        with tempfile.NamedTemporaryFile() as file:
+            status, _, err = run("--data", "none", "--listen", f"ipc://{file.name}",
+                                 "--publish", "tcp://127.0.0.1:*")
+            self.assertEqual(status, 1, err)
+            self.assertIn(f"cannot serve ipc://{file.name}: File exists; give another one", err)
+            self.assertTrue(os.path.exists(file.name))
+
+
 class Data(unittest.TestCase):
     def default_directory(self, **env):
         """Where a start without --data keeps its data."""
@@ -389,6 +417,18 @@ class OpenFiles(unittest.TestCase):
 
 
 class Output(unittest.TestCase):
+    def test_it_serves_where_its_standard_files_are_closed(self):
+        with tempfile.TemporaryDirectory() as directory:
+            endpoint = f"ipc://{directory}/r"
+            daemon = subprocess.Popen(["sh", "-c", f"exec {CUBBYD} --data none --listen {endpoint} "
+                                       f"--publish ipc://{directory}/p <&- >&- 2>&-"])
+            try:
+                with Client(None, endpoint=endpoint) as client:
+                    self.assertIs(client.call("ping"), True)
+            finally:
+                daemon.terminate()
+                self.assertEqual(daemon.wait(60), 0)
+
     def test_the_ready_line_is_the_only_line_of_a_plain_start(self):
         with Daemon() as daemon:
             with Client(daemon) as client:
