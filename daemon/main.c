@@ -1,5 +1,6 @@
 /* cubbyd: reads the configuration, opens the store, serves, and stops cleanly. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -166,11 +167,25 @@ static int run(const struct config *config, const struct journal *journal)
     return config->restore != NULL ? run_restore(config, journal) : run_server(config, journal);
 }
 
+/*
+ * Where one of the three standard files is closed, what is opened next would get its number, and
+ * what is printed would go there. Writing to this one fails instead.
+ */
+static void keep_standard_files(void)
+{
+    int file = open("/dev/null", O_RDONLY);
+    while (file >= 0 && file <= STDERR_FILENO)
+        file = open("/dev/null", O_RDONLY);
+    if (file > STDERR_FILENO)
+        close(file);
+}
+
 int main(int argc, char **argv)
 {
     struct config config;
     struct journal journal;
     int status = EXIT_STOPPED;
+    keep_standard_files();
     journal_init(&journal);
     switch (config_read(&config, argc, argv)) {
     case CONFIG_HELP:

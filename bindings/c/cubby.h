@@ -86,7 +86,7 @@ enum cubby_status {
     /* From the daemon, one for each code of the protocol; nothing was done, but for UNAVAILABLE. */
     CUBBY_BAD_REQUEST = 100, /* a malformed request, a value out of its range */
     CUBBY_UNKNOWN_METHOD,
-    CUBBY_TOO_LARGE,    /* key, value, batch or result over its `limit` */
+    CUBBY_TOO_LARGE,    /* key, value, batch or result over its `limit`; a request, not sent */
     CUBBY_CONFLICT,     /* a condition did not hold: `key`, and `version` is what it has */
     CUBBY_WRONG_TYPE,   /* increment of what is not an integer, or past its range: `key` */
     CUBBY_NOT_FOUND,    /* no such job, queue, watch; absent keys are no errors */

@@ -1,6 +1,7 @@
 #include "bindings/c/handle.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <time.h>
@@ -226,12 +227,28 @@ static void answer(struct cubby *cubby, struct slot *slot, const struct cubby_re
     cubby->dispatching = nested;
 }
 
+static void answer_failed(struct cubby *cubby, struct slot *slot)
+{
+    const struct cubby_error *error = &cubby->reply_failure.error;
+    struct cubby_reply reply = {.status = error->status, .error = error};
+    answer(cubby, slot, &reply);
+}
+
 static void answer_failure(struct cubby *cubby, struct slot *slot, enum cubby_status status,
                            const char *message)
 {
     failure_set(&cubby->reply_failure, status, "%s", message);
-    struct cubby_reply reply = {.status = status, .error = &cubby->reply_failure.error};
-    answer(cubby, slot, &reply);
+    answer_failed(cubby, slot);
+}
+
+static void answer_timeout(struct cubby *cubby, struct slot *slot)
+{
+    failure_set(&cubby->reply_failure, CUBBY_TIMEOUT,
+                "no reply from %s within %" PRId64 " ms%s; the request may or may not have been "
+                "carried out",
+                cubby->endpoint, slot->due_ms - slot->sent_ms,
+                cubby->heard_ms == 0 ? ", and nothing before: is cubbyd running there?" : "");
+    answer_failed(cubby, slot);
 }
 
 /*
@@ -319,8 +336,7 @@ static int expire_slots(struct cubby *cubby, int64_t now, int64_t *newest_sent_m
         }
         if (slot->sent_ms > *newest_sent_ms)
             *newest_sent_ms = slot->sent_ms;
-        answer_failure(cubby, slot, CUBBY_TIMEOUT,
-                       "no reply in time; the request may or may not have been carried out");
+        answer_timeout(cubby, slot);
         events++;
         if (cubby->slots.size != size) {
             size = cubby->slots.size;
@@ -458,6 +474,17 @@ void request_begin(struct cubby *cubby, const char *method)
     wire_pack_request(&cubby->out, cubby->msgid, method);
 }
 
+/* A daemon disconnects who sends it more. */
+static enum cubby_status refuse_size(struct cubby *cubby, size_t size)
+{
+    failure_set(&cubby->failure, CUBBY_TOO_LARGE,
+                "a request of %zu bytes: over the limit of %d, and not sent", size,
+                WIRE_MAX_MESSAGE);
+    cubby->failure.error.has = CUBBY_HAS_LIMIT;
+    cubby->failure.error.limit = WIRE_MAX_MESSAGE;
+    return CUBBY_TOO_LARGE;
+}
+
 enum cubby_status request_send(struct cubby *cubby, int64_t timeout_ms, cubby_callback *callback,
                                void *context)
 {
@@ -465,6 +492,8 @@ enum cubby_status request_send(struct cubby *cubby, int64_t timeout_ms, cubby_ca
         return handle_fail(cubby, CUBBY_CLOSED, "the handle is being closed");
     if (cubby->msgid == 0 || cubby->out.failed)
         return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the request");
+    if (cubby->out.size > WIRE_MAX_MESSAGE)
+        return refuse_size(cubby, cubby->out.size);
     if (zmq_send(cubby->socket, cubby->out.data, cubby->out.size, ZMQ_DONTWAIT) < 0)
         return handle_fail_system(cubby, "sending");
     struct slot *slot = slots_take(&cubby->slots, cubby->msgid);

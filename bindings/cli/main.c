@@ -1,3 +1,6 @@
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "bindings/cli/commands.h"
 
 static enum status run(const struct arguments *arguments)
@@ -16,8 +19,22 @@ static enum status run(const struct arguments *arguments)
     return status;
 }
 
+/*
+ * Where one of the three standard files is closed, what is opened next would get its number, and
+ * what is printed would go there. Writing to this one fails instead.
+ */
+static void keep_standard_files(void)
+{
+    int file = open("/dev/null", O_RDONLY);
+    while (file >= 0 && file <= STDERR_FILENO)
+        file = open("/dev/null", O_RDONLY);
+    if (file > STDERR_FILENO)
+        close(file);
+}
+
 int main(int count, char **texts)
 {
+    keep_standard_files();
     struct arguments arguments;
     enum status status = arguments_read(&arguments, count, texts, stderr);
     if (status != STATUS_OK)

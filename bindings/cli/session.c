@@ -46,7 +46,8 @@ enum status session_open(struct session *session, const struct arguments *argume
     if (status == CUBBY_OK)
         return STATUS_OK;
     if (status == CUBBY_SYSTEM)
-        return session_misused("not an endpoint", endpoints.options.endpoint);
+        return session_misused("not an endpoint, which is tcp://ADDRESS:PORT or ipc://PATH",
+                               endpoints.options.endpoint);
     fputs("cubby: out of memory\n", stderr);
     return STATUS_FAILED;
 }

@@ -77,13 +77,28 @@ class Cli(Daemon):
         self.daemon.send_signal(signal.SIGSTOP)
         self.addCleanup(self.daemon.send_signal, signal.SIGCONT)
         self.assertEqual(self.run_cubby("--timeout", "100", "get", "k"), (4, b""))
-        self.assertTrue(self.errors.startswith("cubby: timeout: "), self.errors)
+        self.assertTrue(self.errors.startswith(f"cubby: timeout: no reply from {self.endpoint} within "
+                                               "100 ms"), self.errors)
+        self.assertIn("is cubbyd running there?", self.errors)
 
     def test_output_that_cannot_be_written_exits_5(self):
         with open("/dev/full", "wb") as full:
             done = subprocess.run([CUBBY, "ping"], stdout=full, stderr=subprocess.PIPE,
                                   env=self.environment(), timeout=WAIT)
         self.assertEqual(done.returncode, 5)
+
+    def test_output_that_is_closed_exits_5(self):
+        self.ok("put", "k", "1")
+        for command in ("scan", "ping"):
+            done = subprocess.run(["sh", "-c", f"exec {CUBBY} {command} <&- >&-"], env=self.environment(),
+                                  stderr=subprocess.PIPE, timeout=WAIT, check=False)
+            self.assertEqual(done.returncode, 5, done.stderr)
+
+    def test_a_request_over_the_limit_is_not_sent_and_says_how_much_it_is(self):
+        self.assertEqual(self.run_cubby("put", "k", "-", "--raw", stdin=bytes(9 << 20)), (3, b""))
+        self.assertIn("too_large: a request of 94", self.errors)
+        self.assertIn("limit 8388608", self.errors)
+        self.assertEqual(self.run_cubby("get", "k"), (1, b""))
 
     def test_incr_counts(self):
         self.assertEqual(self.ok("incr", "n"), b"1\n")
@@ -181,10 +196,14 @@ class Cli(Daemon):
         self.assertGreaterEqual(time.monotonic() - begun, 1)
 
     def test_bench_counts_requests_that_fail(self):
-        # A message over max_message costs its sender the connection.
-        status, out = self.run_cubby("bench", "--workload", "batch", "--value-size", "100000",
-                                     "--requests", "2", "--connections", "1", "--in-flight", "1",
-                                     "--timeout", "300", "--json")
+        two = ("bench", "--requests", "2", "--connections", "1", "--in-flight", "1", "--json")
+        status, out = self.run_cubby(*two, "--workload", "batch", "--value-size", "100000")
+        self.assertEqual(status, 3)
+        self.assertIn("requests failed, the first with too_large", self.errors)
+        self.assertGreater(json.loads(out)["errors"], 0)
+        self.daemon.send_signal(signal.SIGSTOP)
+        self.addCleanup(self.daemon.send_signal, signal.SIGCONT)
+        status, out = self.run_cubby(*two, "--workload", "put", "--timeout", "300")
         self.assertEqual(status, 4)
         self.assertIn("2 requests failed, the first with timeout", self.errors)
         self.assertEqual(json.loads(out)["errors"], 2)
