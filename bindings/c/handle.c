@@ -247,7 +247,7 @@ static void answer_timeout(struct cubby *cubby, struct slot *slot)
                 "no reply from %s within %" PRId64 " ms%s; the request may or may not have been "
                 "carried out",
                 cubby->endpoint, slot->due_ms - slot->sent_ms,
-                cubby->heard_ms == 0 ? ", and nothing before: is cubbyd running there?" : "");
+                cubby->heard_ms == 0 ? ", nor any before (is cubbyd running there?)" : "");
     answer_failed(cubby, slot);
 }
 
