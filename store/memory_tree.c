@@ -244,29 +244,26 @@ static bool is_frozen(const struct edit *edit, const struct page *page)
     return space_is_frozen(edit->space, &page->block);
 }
 
-/* The leaf that is appended to keeps its room, however much went from its front. */
-static bool wastes(const struct tree *tree, const struct page *page, unsigned quarters)
+static bool wastes(const struct page *page, unsigned quarters)
 {
     enum { TOLERATED = 256 };
-    if (page == tree->appended)
-        return false;
     size_t waste = page->capacity - page_used(page);
     return waste > TOLERATED && waste > (size_t)page->capacity / 4 * quarters;
 }
 
 /* Pages that lost much are made anew, smaller. */
-static bool is_wasteful(const struct tree *tree, const struct page *page)
+static bool is_wasteful(const struct page *page)
 {
-    return wastes(tree, page, 1);
+    return wastes(page, 1);
 }
 
 /*
  * The same where the entry at `index` goes. A page that loses its first ones is likely to lose the
  * others too, as those of queues do, so it is not made smaller again and again on its way.
  */
-static bool is_wasteful_without(const struct tree *tree, const struct page *page, unsigned index)
+static bool is_wasteful_without(const struct page *page, unsigned index)
 {
-    return wastes(tree, page, index == 0 ? 3 : 1);
+    return wastes(page, index == 0 ? 3 : 1);
 }
 
 /* A root with one child only is not needed; a frozen one waits for the next write. */
@@ -495,7 +492,7 @@ static int raise(struct edit *edit, bool *done)
     draft_above(edit, page, &draft);
     bool merged = merge(edit, &draft);
     int result = STORE_NO_MEMORY;
-    if (!takes || merged || is_wasteful(edit->tree, page)) {
+    if (!takes || merged || is_wasteful(page)) {
         retire_later(edit, &page->block);
         result = build(edit, &draft);
     }
@@ -611,13 +608,6 @@ static int draft_leaf(struct edit *edit, const struct page_entry *entry, bool fo
     return replace_leaf(edit, &draft);
 }
 
-/* Where the leaf before was filled by what was appended to it, the new one is likely to be too. */
-static size_t first_capacity(const struct edit *edit, const struct page *before, size_t used)
-{
-    bool grows = edit->tree->appended == before && !space_is_tight(edit->space);
-    return grows ? PAGE_MAX_SIZE : page_capacity(used, false);
-}
-
 /*
  * The entry comes behind all that a leaf has which is full, or would be with a prefix that the
  * entry has too: the leaf stays as it is, and a new one begins. Others are likely to follow in
@@ -632,8 +622,7 @@ static int begin_leaf(struct edit *edit, const struct page_entry *entry)
     page_draft_init(&draft, false);
     page_draft_add_run(&draft, step->page, 0, count);
     page_draft_add_entry(&draft, entry);
-    size_t used = page_draft_size(&draft, count, count + 1);
-    size_t capacity = first_capacity(edit, step->page, used);
+    size_t capacity = page_capacity(page_draft_size(&draft, count, count + 1), false);
     struct page *page = make_block(edit, capacity);
     if (page == NULL)
         return STORE_NO_MEMORY;
@@ -684,7 +673,7 @@ static int replace_entry(struct edit *edit, const struct page_entry *entry)
 {
     const struct tree_step *step = &edit->path->step[edit->depth];
     const struct page *page = step->page;
-    bool wasteful = is_wasteful(edit->tree, page);
+    bool wasteful = is_wasteful(page);
     if (!is_frozen(edit, page) && !wasteful &&
         page_can_replace(page, step->index, entry, page_free(page)))
         return put_in_place(edit, entry, true);
@@ -716,10 +705,9 @@ static int put_entry(struct edit *edit, const struct page_entry *entry, bool fou
 }
 
 /* A value in place of one of the same size, which most writes of a known key are. */
-static bool overwrite(const struct tree *tree, const struct space *space,
-                      const struct tree_step *step, struct slice value)
+static bool overwrite(const struct space *space, const struct tree_step *step, struct slice value)
 {
-    return !space_is_frozen(space, &step->page->block) && !is_wasteful(tree, step->page) &&
+    return !space_is_frozen(space, &step->page->block) && !is_wasteful(step->page) &&
            page_overwrite(step->page, step->index, value);
 }
 
@@ -755,7 +743,7 @@ int tree_put(struct tree *tree, struct space *space, struct tree_path *path, boo
     struct edit edit;
     struct page_entry entry = {.key = key, .value_size = value.size, .payload = value.data};
     struct blob *blob;
-    if (found && (value.size <= PAGE_MAX_INLINE ? overwrite(tree, space, tree_leaf(path), value)
+    if (found && (value.size <= PAGE_MAX_INLINE ? overwrite(space, tree_leaf(path), value)
                                                 : overwrite_blob(space, tree_leaf(path), value)))
         return STORE_OK;
     begin(&edit, tree, space, path, found ? 0 : 1);
@@ -791,8 +779,7 @@ static void fit_leaf(struct edit *edit)
 static int delete_in_place(struct edit *edit)
 {
     const struct tree_step *step = &edit->path->step[edit->depth];
-    bool gives =
-        is_wasteful_without(edit->tree, step->page, step->index) || space_is_tight(edit->space);
+    bool gives = is_wasteful_without(step->page, step->index) || space_is_tight(edit->space);
     int result = space_reserve(edit->space, edit->retired_count);
     if (result != STORE_OK)
         return result;
@@ -808,11 +795,11 @@ static int delete_in_place(struct edit *edit)
  * Whether it is worth looking for a neighbour to merge with. Not at each delete: to find out that
  * both together are too much may take ten times as long as the delete.
  */
-static bool is_time_to_merge(const struct tree *tree, const struct page *page, unsigned index)
+static bool is_time_to_merge(const struct page *page, unsigned index)
 {
     enum { INTERVAL = 16 };
     return page_used(page) < PAGE_SMALL_SIZE &&
-           (page->count % INTERVAL == 0 || is_wasteful_without(tree, page, index));
+           (page->count % INTERVAL == 0 || is_wasteful_without(page, index));
 }
 
 /* Most deletes: the entry goes, and nothing else changes. False where it is not as simple as that.
@@ -822,8 +809,8 @@ static bool delete_quickly(struct tree *tree, const struct space *space, struct 
     const struct tree_step *leaf = tree_leaf(path);
     struct page *page = leaf->page;
     if (page->count < 2 || space_is_frozen(space, &page->block) || space->doomed != NULL ||
-        space_is_tight(space) || is_wasteful_without(tree, page, leaf->index) ||
-        is_time_to_merge(tree, page, leaf->index) || page_blob(page, leaf->index) != NULL)
+        space_is_tight(space) || is_wasteful_without(page, leaf->index) ||
+        is_time_to_merge(page, leaf->index) || page_blob(page, leaf->index) != NULL)
         return false;
     page_remove(page, leaf->index);
     for (unsigned i = 0; i + 1 < path->depth; i++)
@@ -838,7 +825,7 @@ static int delete_entry(struct edit *edit)
     const struct tree_step *step = &edit->path->step[--edit->depth];
     struct page *page = step->page;
     bool in_place = !is_frozen(edit, page) && page->count > 1;
-    if (in_place && !is_time_to_merge(edit->tree, page, step->index))
+    if (in_place && !is_time_to_merge(page, step->index))
         return delete_in_place(edit);
     struct edit_state state = state_of(edit);
     struct page_draft draft;
