@@ -258,12 +258,13 @@ static bool is_wasteful(const struct page *page)
 }
 
 /*
- * The same where the entry at `index` goes. A page that loses its first ones is likely to lose the
- * others too, as those of queues do, so it is not made smaller again and again on its way.
+ * The same where the entry at `index` goes. A page of many that loses its first ones is likely to
+ * lose the others too, as those of queues do, so it is not made smaller again and again on its way.
  */
 static bool is_wasteful_without(const struct page *page, unsigned index)
 {
-    return wastes(page, index == 0 ? 3 : 1);
+    enum { MANY = 8 };
+    return wastes(page, index == 0 && page->count > MANY ? 3 : 1);
 }
 
 /* A root with one child only is not needed; a frozen one waits for the next write. */
