@@ -19,6 +19,8 @@
 #include "store/entry_check.h"
 #include "store/salvage.h"
 #include "store/segment.h"
+#include "wire/cursor.h"
+#include "wire/limits.h"
 
 enum { MAX_TIME = 32 };
 
@@ -30,6 +32,24 @@ struct work {
     const struct journal *journal;
     int (*run)(const struct work *work);
 };
+
+/* Replies have bodies as they are, so they are whole objects. */
+static bool is_object(struct slice body)
+{
+    struct wire_cursor cursor = wire_cursor_of(body);
+    struct slice object;
+    return wire_read_object(&cursor, WIRE_MAX_DEPTH, &object, NULL) == 0 && wire_at_end(&cursor);
+}
+
+static int check_queues(const struct store_examination *examination, struct store_error *error)
+{
+    return queues_check_bodies(examination, is_object, error);
+}
+
+static int mend_queues(const struct store_mending *mending, struct store_error *error)
+{
+    return queues_mend_bodies(mending, is_object, error);
+}
 
 /* The report. Each line has what it is about in its first column. */
 
@@ -154,7 +174,7 @@ static int check(const struct work *work)
     struct store_report *report;
     struct progress progress;
     progress_begin(&progress, work->journal);
-    if (store_inspect(work->directory, queues_check, progress_show, &progress, &report, &error) !=
+    if (store_inspect(work->directory, check_queues, progress_show, &progress, &report, &error) !=
         0) {
         journal_say(work->journal, JOURNAL_ERROR, "%s", error.message);
         return RESCUE_FAILED;
@@ -201,7 +221,7 @@ static int check_new(const struct work *work, const struct store_report *old,
 {
     struct store_error error = {.message = "unknown"};
     struct store_report *report;
-    if (store_inspect(work->new_directory, queues_check, progress_show, progress, &report,
+    if (store_inspect(work->new_directory, check_queues, progress_show, progress, &report,
                       &error) != 0) {
         journal_say(work->journal, JOURNAL_ERROR, "%s", error.message);
         return RESCUE_FAILED;
@@ -237,7 +257,7 @@ static int salvage(const struct work *work)
         .progress = progress_show,
         .context = &progress,
     };
-    int rc = store_salvage(work->directory, &options, queues_mend, &report, &error);
+    int rc = store_salvage(work->directory, &options, mend_queues, &report, &error);
     if (report != NULL)
         print_lost(report);
     int status = RESCUE_FAILED;

@@ -11,6 +11,7 @@ enum { STATUS_EVERY = 1024, MAX_SUBJECT = ENTRY_SHOWN_SIZE + 64 };
 
 struct check {
     const struct store_examination *examination;
+    queue_body_fn *is_body; /* NULL: any is */
     struct engine *state;
     struct known known;
     bool has_ids;
@@ -437,6 +438,11 @@ static bool is_same_job(const struct record *pushed, const struct record *now)
            pushed->pushed_at_ms == now->pushed_at_ms && slice_equal(pushed->dedup, now->dedup);
 }
 
+static bool has_body(const struct check *check, const struct record *pushed)
+{
+    return check->is_body == NULL || check->is_body(pushed->body);
+}
+
 static int visit_pushed(struct check *check, struct slice key, struct slice value)
 {
     struct record pushed = {0};
@@ -445,6 +451,8 @@ static int visit_pushed(struct check *check, struct slice key, struct slice valu
         tell_key(check, STORE_BODIES, key, "what is stored is no job");
         return 0;
     }
+    if (!has_body(check, &pushed))
+        tell_key(check, STORE_BODIES, key, "the job's body is not one");
     int rc = find_job(check, pushed.id, &job);
     if (rc != 0)
         return rc == STORE_NOT_FOUND ? 0 : rc;
@@ -520,7 +528,14 @@ static int visit_window(struct check *check, struct slice key, struct slice valu
 
 int queues_check(const struct store_examination *examination, struct store_error *error)
 {
-    struct check check = {.examination = examination, .state = examination->state};
+    return queues_check_bodies(examination, NULL, error);
+}
+
+int queues_check_bodies(const struct store_examination *examination, queue_body_fn *is_body,
+                        struct store_error *error)
+{
+    struct check check = {
+        .examination = examination, .is_body = is_body, .state = examination->state};
     for (enum store_table table = STORE_QUEUES; table < STORE_TABLES; table++)
         check.total += examination->entries[table];
     check.total += examination->entries[STORE_QUEUES];

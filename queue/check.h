@@ -18,4 +18,11 @@
  */
 int queues_check(const struct store_examination *examination, struct store_error *error);
 
+/* What a body has to be is for others to say; a reply that hands out another one is malformed. */
+typedef bool queue_body_fn(struct slice body);
+
+/* The same, and each body has to be one that `is_body` takes. */
+int queues_check_bodies(const struct store_examination *examination, queue_body_fn *is_body,
+                        struct store_error *error);
+
 #endif

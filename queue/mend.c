@@ -439,11 +439,18 @@ static int mend_all(struct mend *mend)
 
 int queues_mend(const struct store_mending *mending, struct store_error *error)
 {
+    return queues_mend_bodies(mending, NULL, error);
+}
+
+int queues_mend_bodies(const struct store_mending *mending, queue_body_fn *is_body,
+                       struct store_error *error)
+{
     struct store_error found = {0};
     struct mend *mend = calloc(1, sizeof *mend);
     if (mend == NULL)
         return (int)store_fail(error, STORE_NO_MEMORY, "out of memory");
     mend->mending = mending;
+    mend->is_body = is_body;
     mend->error = &found;
     mend->state = store_fill_engine(mending->fill);
     mend->next_id = 1;

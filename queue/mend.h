@@ -25,6 +25,7 @@
 #ifndef QUEUE_MEND_H
 #define QUEUE_MEND_H
 
+#include "queue/check.h"
 #include "store/salvage.h"
 
 /*
@@ -33,5 +34,9 @@
  * reading or writing: STORE_NO_MEMORY, STORE_IO, STORE_FULL, STORE_CORRUPT.
  */
 int queues_mend(const struct store_mending *mending, struct store_error *error);
+
+/* The same, and a job whose body `is_body` does not take is one that cannot be read. */
+int queues_mend_bodies(const struct store_mending *mending, queue_body_fn *is_body,
+                       struct store_error *error);
 
 #endif

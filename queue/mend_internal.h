@@ -24,6 +24,7 @@ enum tally {
 
 struct mend {
     const struct store_mending *mending;
+    queue_body_fn *is_body; /* NULL: any is */
     struct store_error *error;
     struct engine *state;
     struct known known;

@@ -21,6 +21,12 @@ static int find_moved(struct mend *mend, uint64_t id, struct record *record, boo
     return rc;
 }
 
+static bool read_pushed(const struct mend *mend, struct slice value, struct record *record)
+{
+    return record_read_job(value, record) == 0 &&
+           (mend->is_body == NULL || mend->is_body(record->body));
+}
+
 /* The entry with the body; `there` false: there is none, or what is stored is none. */
 static int find_pushed(struct mend *mend, uint64_t id, struct record *record, bool *there)
 {
@@ -28,7 +34,7 @@ static int find_pushed(struct mend *mend, uint64_t id, struct record *record, bo
     struct slice value;
     int rc = mend_find(mend, STORE_BODIES, record_id_key(key, id), &value, there);
     record->id = id;
-    *there = rc == 0 && *there && record_read_job(value, record) == 0;
+    *there = rc == 0 && *there && read_pushed(mend, value, record);
     return rc;
 }
 
@@ -146,7 +152,7 @@ static int read_job(struct mend *mend, uint64_t id, struct slice value, struct j
     buffer_append_slice(&mend->value, value);
     if (mend->value.failed)
         return STORE_NO_MEMORY;
-    *good = is_id(id) && record_read_job(buffer_slice(&mend->value, 0), &job->pushed) == 0;
+    *good = is_id(id) && read_pushed(mend, buffer_slice(&mend->value, 0), &job->pushed);
     if (!*good)
         return 0;
     int rc = find_moved(mend, id, &job->now, &there, &job->has_moved);
