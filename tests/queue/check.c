@@ -82,3 +82,26 @@ ON_EACH_ENGINE(what_the_code_wrote_is_good_at_any_time)
         check_good(live);
     }
 }
+
+static bool is_no_body(struct slice body)
+{
+    (void)body;
+    return false;
+}
+
+static int check_bodies(const struct store_examination *examination, struct store_error *error)
+{
+    return queues_check_bodies(examination, is_no_body, error);
+}
+
+ON_EACH_ENGINE(a_body_that_is_not_taken_for_one_is_told)
+{
+    struct store_error error = {.message = ""};
+    fixture_engine = engine;
+    open_all();
+    fill_queues();
+    close_all();
+    cr_assert_eq(store_inspect(live, check_bodies, NULL, NULL, &report, &error), 0, "%s",
+                 error.message);
+    cr_assert(says("the job's body is not one"));
+}
