@@ -111,14 +111,19 @@ static void see_directory(struct seen *seen, const char *directory)
     close_all();
 }
 
-static void salvage_copy(void)
+static void salvage_with(store_mend_fn *mender)
 {
     struct store_error error = {.message = ""};
     struct store_options options = {.directory = saved};
     remove_tree(saved);
     store_report_free(&report);
-    int rc = store_salvage(copied, &options, queues_mend, &report, &error);
+    int rc = store_salvage(copied, &options, mender, &report, &error);
     cr_assert_eq(rc, 0, "code %d: %s", rc, error.message);
+}
+
+static void salvage_copy(void)
+{
+    salvage_with(queues_mend);
 }
 
 static bool is_told(bool lost, const char *what)
@@ -573,4 +578,27 @@ ON_EACH_ENGINE(of_random_damage_keeps_what_can_be_read_once_in_queues_that_work)
     fprintf(stderr, "CUBBY_SEED=%u and the %u behind it, on %s\n", seed, rounds - 1, engine);
     for (unsigned i = 0; i < rounds; i++)
         go_round(seed + i, engine);
+}
+
+static bool is_no_body(struct slice body)
+{
+    (void)body;
+    return false;
+}
+
+static int mend_without_bodies(const struct store_mending *mending, struct store_error *error)
+{
+    return queues_mend_bodies(mending, is_no_body, error);
+}
+
+ON_EACH_ENGINE(jobs_whose_bodies_are_not_taken_for_ones_are_lost_and_queues_work)
+{
+    make_live(engine);
+    copy_live();
+    write_copy(engine);
+    salvage_with(mend_without_bodies);
+    check_told(true, "queue q: ");
+    check_directory(saved);
+    cr_assert_eq(report->damages_in_all, 0, "%s", report->damages[0].message);
+    check_works();
 }
