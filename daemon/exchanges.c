@@ -4,6 +4,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/deferred.h"
+#include "daemon/inbox.h"
 
 /* A request of this turn, and its reply where it has one. */
 struct exchange {
@@ -33,6 +34,7 @@ struct exchanges {
     struct router *router;
     struct service *service;
     struct store *store;
+    struct inbox *inbox;
     struct deferred *deferred;
 
     uint64_t turn_us; /* when this turn began, */
@@ -40,11 +42,11 @@ struct exchanges {
 
     struct exchange *items; /* of this turn */
     size_t count;
-    size_t of_one;            /* the newest of them that are all of one peer, as far as we look */
     size_t of_long;           /* how many are long */
     struct arrival *arrivals; /* EXCHANGES_WINDOW of them */
     struct arrival *held;     /* one of them that waits for the next turn, or NULL */
     size_t held_at;           /* its exchange */
+    bool syncs;               /* a commit waits for the disk */
     bool gave_way;            /* the turn carries out a deferred request that is heavy */
     bool stopping;
 
@@ -52,7 +54,7 @@ struct exchanges {
     size_t outbox_sent; /* messages of the outbox that have left */
 };
 
-struct exchanges *exchanges_new(struct router *router, struct service *service)
+struct exchanges *exchanges_new(struct router *router, struct service *service, bool syncs)
 {
     struct exchanges *exchanges = calloc(1, sizeof *exchanges);
     if (exchanges == NULL)
@@ -60,10 +62,13 @@ struct exchanges *exchanges_new(struct router *router, struct service *service)
     exchanges->router = router;
     exchanges->service = service;
     exchanges->store = service->store;
+    exchanges->syncs = syncs;
     exchanges->items = calloc(TURN_MAX_REQUESTS, sizeof *exchanges->items);
     exchanges->arrivals = calloc(EXCHANGES_WINDOW, sizeof *exchanges->arrivals);
+    exchanges->inbox = inbox_new();
     exchanges->deferred = deferred_new();
-    if (exchanges->items == NULL || exchanges->arrivals == NULL || exchanges->deferred == NULL)
+    if (exchanges->items == NULL || exchanges->arrivals == NULL || exchanges->inbox == NULL ||
+        exchanges->deferred == NULL)
         exchanges_free(&exchanges);
     return exchanges;
 }
@@ -73,6 +78,7 @@ void exchanges_free(struct exchanges **pointer)
     struct exchanges *exchanges = *pointer;
     if (exchanges == NULL)
         return;
+    inbox_free(&exchanges->inbox);
     deferred_free(&exchanges->deferred);
     buffer_free(&exchanges->replies);
     free(exchanges->items);
@@ -124,13 +130,13 @@ static struct router_message begin_message(struct exchange *exchange, struct arr
 
 enum taken { NOTHING, A_REQUEST, A_DEFERRED_ONE };
 
-/* Takes one message, if any is waiting; its bytes are added to `bytes`. */
+/* Takes one message, if any is left; its bytes are added to `bytes`. */
 static enum taken take_request(struct exchanges *exchanges, struct exchange *exchange,
                                struct arrival *arrival, size_t *bytes)
 {
     struct counters *counters = exchanges->service->counters;
     struct router_message message = begin_message(exchange, arrival);
-    if (router_receive(exchanges->router, &message) != 0)
+    if (!inbox_take(exchanges->inbox, &message))
         return NOTHING;
     *bytes += zmq_msg_size(&arrival->payload);
     counters->requests++;
@@ -266,15 +272,15 @@ static void prefetch(struct exchanges *exchanges, size_t taken)
 }
 
 /*
- * The last two requests of the turn are of the same peer. libzmq takes requests from all peers in
- * turns, so nobody else was waiting then.
+ * Whether the turn ends here, if it has so many requests. One that waits for the disk takes more,
+ * so that it waits less often, but nobody twice: who has much must not hold up who comes now.
  */
-static bool serves_one(const struct exchanges *exchanges)
+static bool has_enough(const struct exchanges *exchanges, size_t count)
 {
-    if (exchanges->count < 2)
+    if (count < TURN_ENOUGH || !inbox_changes_peer(exchanges->inbox))
         return false;
-    struct exchange *end = exchanges->items + exchanges->count;
-    return slice_equal(router_bytes(&end[-1].peer), router_bytes(&end[-2].peer));
+    return count >= TURN_ENOUGH_TO_SYNC || !exchanges->syncs ||
+           inbox_went_round(exchanges->inbox) || store_pending(exchanges->store) == 0;
 }
 
 /*
@@ -289,7 +295,8 @@ static bool drain_window(struct exchanges *exchanges)
     size_t taken = 0;
     size_t bytes = 0;
     bool more = !deferred_is_full(exchanges->deferred);
-    while (more && taken < EXCHANGES_WINDOW && bytes < EXCHANGES_WINDOW_BYTES) {
+    while (more && taken < EXCHANGES_WINDOW && bytes < EXCHANGES_WINDOW_BYTES &&
+           !has_enough(exchanges, exchanges->count + taken)) {
         enum taken what = take_request(exchanges, &items[taken], &arrivals[taken], &bytes);
         more = what == A_REQUEST ? !hold(exchanges, taken)
                                  : what == A_DEFERRED_ONE && !deferred_is_full(exchanges->deferred);
@@ -299,14 +306,13 @@ static bool drain_window(struct exchanges *exchanges)
     for (size_t i = 0; i < taken; i++)
         carry_out(exchanges, &items[i], &arrivals[i]);
     exchanges->count += taken;
-    exchanges->of_one = serves_one(exchanges) ? exchanges->of_one + taken : 0;
     return more;
 }
 
 static bool has_room(const struct exchanges *exchanges)
 {
     return exchanges->count + EXCHANGES_WINDOW <= TURN_MAX_REQUESTS &&
-           exchanges->of_one < TURN_MAX_OF_ONE &&
+           !has_enough(exchanges, exchanges->count) &&
            exchanges->replies.size + outbox_size(&exchanges->service->outbox) < TURN_MAX_BYTES &&
            store_pending(exchanges->store) < TURN_MAX_BYTES;
 }
@@ -349,13 +355,15 @@ static void drain_deferred(struct exchanges *exchanges)
 
 void exchanges_drain(struct exchanges *exchanges)
 {
-    exchanges->of_one = 0;
     drain_deferred(exchanges);
-    if (exchanges->gave_way || exchanges->held != NULL || exchanges->stopping)
+    if (exchanges->gave_way || exchanges->held != NULL)
         return;
-    while (has_room(exchanges) && drain_window(exchanges) &&
-           clock_us() - exchanges->turn_us < TURN_MAX_DRAIN_US)
-        continue;
+    if (!exchanges->stopping)
+        inbox_fill(exchanges->inbox, exchanges->router);
+    bool in_time = true;
+    while (in_time && has_room(exchanges) && drain_window(exchanges))
+        in_time = clock_us() - exchanges->turn_us < TURN_MAX_DRAIN_US;
+    inbox_end_turn(exchanges->inbox, exchanges->count, !in_time);
 }
 
 /* The commit's outcome. */
@@ -465,7 +473,9 @@ void exchanges_flush(struct exchanges *exchanges, struct broadcast *broadcast)
 
 uint64_t exchanges_due_us(const struct exchanges *exchanges)
 {
-    return exchanges->held != NULL ? 0 : deferred_due_us(exchanges->deferred);
+    if (exchanges->held != NULL || inbox_count(exchanges->inbox) > 0)
+        return 0;
+    return deferred_due_us(exchanges->deferred);
 }
 
 void exchanges_stop(struct exchanges *exchanges)
@@ -495,7 +505,8 @@ void exchanges_turn_away(struct exchanges *exchanges, enum wire_code code, const
     exchanges_stop(exchanges);
     for (;;) {
         struct router_message waiting = begin_message(exchange, arrival);
-        if (!deferred_take(exchanges->deferred, true, exchanges->turn_us, &waiting))
+        if (!deferred_take(exchanges->deferred, true, exchanges->turn_us, &waiting) &&
+            !inbox_take(exchanges->inbox, &waiting))
             break;
         read_request(exchanges, exchange, arrival, &waiting);
         turn_away(exchanges, exchange, arrival, code, message);
@@ -504,5 +515,6 @@ void exchanges_turn_away(struct exchanges *exchanges, enum wire_code code, const
 
 bool exchanges_are_done(const struct exchanges *exchanges)
 {
-    return exchanges->held == NULL && deferred_count(exchanges->deferred) == 0;
+    return exchanges->held == NULL && inbox_count(exchanges->inbox) == 0 &&
+           deferred_count(exchanges->deferred) == 0;
 }

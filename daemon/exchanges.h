@@ -1,13 +1,15 @@
 /*
  * The exchanges of a turn: its requests, from where they are read to where their replies leave.
  *
- *     router_receive ─ [deferred] ─ service_read ─ [held] ─ service_execute    exchanges_drain
+ *     router_receive ─ [inbox] ─ [deferred] ─ service_read ─ [held] ─ service_execute
+ *                                                                              exchanges_drain
  *     (whoever has the store commits)
  *     [outbox] ─ router_send ─ broadcast_send                                  exchanges_flush
  *
- * A request passes from left to right, once. Two kinds stop on the way: what may take long, of a
- * peer whose requests did, is deferred (deferred.h); and one that begins a turn (WIRE_FIRST) is
- * held until the next turn, whose first it is.
+ * A request passes from left to right, once. The inbox (inbox.h) puts those of one peer together.
+ * Two kinds stop on the way: what may take long, of a peer whose requests did, is deferred
+ * (deferred.h); and one that begins a turn (WIRE_FIRST) is held until the next turn, whose first it
+ * is.
  *
  *     exchanges_begin(exchanges, now_us, time_ms)      the one that was held
  *     exchanges_drain(exchanges)                       what was deferred and what is waiting
@@ -24,18 +26,22 @@
 #include "daemon/service.h"
 
 enum {
-    TURN_MAX_REQUESTS = 1024,
-    TURN_MAX_OF_ONE = 256,    /* while all are of one peer: who comes now waits no longer */
-    TURN_MAX_DRAIN_US = 4000, /* before a turn takes no more; the last request may pass it */
-    TURN_MAX_BYTES = 8 << 20, /* of replies, and of the log, before a turn takes no more */
+    TURN_MAX_REQUESTS = 1024,  /* deferred ones and all */
+    TURN_ENOUGH = 256,         /* at a change of peers: who was served gets its replies, */
+    TURN_ENOUGH_TO_SYNC = 512, /* or so many where they wait for the disk */
+    TURN_MAX_DRAIN_US = 4000,  /* before a turn takes no more; the last request may pass it */
+    TURN_MAX_BYTES = 8 << 20,  /* of replies, and of the log, before a turn takes no more */
     EXCHANGES_WINDOW = STORE_MAX_PREFETCH, /* requests read before the first is carried out, */
     EXCHANGES_WINDOW_BYTES = 64 << 10,     /* or so many bytes of them */
 };
 
 struct exchanges;
 
-/* Over `router` and by `service`, which both outlive it. NULL where memory is out. */
-struct exchanges *exchanges_new(struct router *router, struct service *service);
+/*
+ * Over `router` and by `service`, which both outlive it; `syncs`: a commit waits for the disk. NULL
+ * where memory is out.
+ */
+struct exchanges *exchanges_new(struct router *router, struct service *service, bool syncs);
 
 /* Before the router is closed. What was not answered is not. */
 void exchanges_free(struct exchanges **exchanges);

@@ -98,7 +98,9 @@ static int open_service(struct server *server, char *error)
         eviction_begin(&server->service, time_ms);
     server->service.durability = config_durability_name(server->config->durability);
     if (rc == 0)
-        server->exchanges = exchanges_new(&server->router, &server->service);
+        server->exchanges = exchanges_new(&server->router, &server->service,
+                                          server->config->data != NULL &&
+                                              server->config->durability == STORE_ALWAYS);
     if (server->exchanges != NULL)
         return 0;
     snprintf(error, SERVER_MAX_ERROR, "%s", store_error.message);

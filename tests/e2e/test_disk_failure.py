@@ -90,6 +90,33 @@ class FailedSync(unittest.TestCase):
         self.assertIn(b"unavailable", replies[-1])
         self.assertIn(NOT_CARRIED_OUT, replies[-1])
 
+    def many_puts_when_the_disk_fails(self):
+        """What they are answered, in order. Those that were not read by then get no answer."""
+        with Client(self.daemon, SNDHWM=0, RCVHWM=0) as client:
+            client.call("ping")
+            os.kill(self.daemon.process.pid, signal.SIGSTOP)
+            self.break_disk()
+            for msgid in range(4000):
+                client.send_request(msgid, "put", "a", msgid)
+            os.kill(self.daemon.process.pid, signal.SIGCONT)
+            self.assertEqual(self.daemon.wait(), 1)
+            replies = list(self.answers(client))
+        self.assertEqual([check_reply(reply)[1] for reply in replies], list(range(len(replies))))
+        for reply in replies:
+            self.assertIn(b"unavailable", reply)
+        return [NOT_CARRIED_OUT in reply for reply in replies]
+
+    def test_requests_that_were_read_ahead_are_told_that_they_were_not_carried_out(self):
+        for _ in range(20):  # they may not have come yet when the turn was over
+            told = self.many_puts_when_the_disk_fails()
+            self.assertFalse(told[0])
+            self.assertEqual(told, sorted(told))
+            if told[-1]:
+                return
+            os.unlink(self.switch)
+            self.daemon.start()
+        self.fail("nothing was read ahead in 20 runs")
+
     def checkpoint_in_the_turn_that_fails(self):
         """What a checkpoint is answered that was sent behind a put, or None: a checkpoint begins a
         turn, so one that was read in the put's turn waits for the next."""

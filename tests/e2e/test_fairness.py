@@ -10,7 +10,7 @@ import unittest
 from harness import (DEADLINE_S, Client, Daemon, Raw, Subscriber, check_reply, deadline, eventually, pack,
                      request, unpack)
 
-TURN_MAX_OF_ONE = 256  # as in daemon/exchanges.h
+TURN_ENOUGH = 256  # as in daemon/exchanges.h
 WINDOW = 16
 DEFERRED_MAX_REQUESTS = 1024  # as in daemon/deferred.h
 KEYS = 50
@@ -57,7 +57,7 @@ class Fairness(Case):
             self.resume()
             for _ in range(total):
                 hog.receive_payload()
-            self.assertLessEqual(hog.call("stats")["group_max"], TURN_MAX_OF_ONE + WINDOW)
+            self.assertLessEqual(hog.call("stats")["group_max"], TURN_ENOUGH + WINDOW)
 
     def test_a_large_batch_has_a_turn_of_its_own(self):
         operations = [["increment", [f"key{number % 50}"]] for number in range(10_000)]
@@ -148,7 +148,7 @@ class HeavyRequests(Case):
         """What it would serve in between if it gave no way: what a turn takes of one client. Whether the
         others keep it busy meanwhile is up to the machine, hence as many rounds as that takes."""
         self.fill()
-        limit, most, end = TURN_MAX_OF_ONE + WINDOW, 0, deadline()
+        limit, most, end = TURN_ENOUGH + WINDOW, 0, deadline()
         while most <= 2 * limit:
             self.assertLess(time.monotonic(), end, most)
             msgids, puts = range(2 * WINDOW), range(10 * limit)

@@ -1,0 +1,63 @@
+/*
+ * The inbox: requests that were read and are still to be carried out, those of one peer together.
+ *
+ * libzmq gives one request of each peer in turn. Carried out like that, the replies of all peers
+ * leave at the end, and until then neither libzmq's I/O thread nor any client has work. Here a peer
+ * that has sent sixteen is served sixteen times in a row, and its replies can leave with one system
+ * call while the next peer is served.
+ *
+ *     inbox_fill(inbox, router)          each turn: what is waiting
+ *     inbox_take(inbox, &message)        the next request, while the turn takes more
+ *     inbox_changes_peer(inbox)          a good moment to end the turn
+ *     inbox_end_turn(inbox, n, false)
+ *
+ * Requests of a peer keep their order. Peers have their turns in the order in which the first
+ * request of each was read, INBOX_OF_ONE requests at a time. It has no sockets of its own and no
+ * clock, and all memory is taken at the start, so that nothing can fail later.
+ */
+#ifndef DAEMON_INBOX_H
+#define DAEMON_INBOX_H
+
+#include "daemon/router.h"
+
+enum {
+    INBOX_MAX_REQUESTS = 4096,
+    INBOX_MAX_BYTES = 1 << 20, /* of their payloads, which the last one may pass */
+    INBOX_MIN_REQUESTS = 16,   /* so many are read at any time, however long they take */
+    INBOX_OF_ONE = 128,        /* of one peer in a row, where others wait */
+};
+
+struct inbox;
+
+/* NULL where memory is out. */
+struct inbox *inbox_new(void);
+
+/* Before the router is closed. What it holds is not answered. */
+void inbox_free(struct inbox **inbox);
+
+/* A turn begins: reads what is waiting, as far as there is room. */
+void inbox_fill(struct inbox *inbox, struct router *router);
+
+/* Takes the next message: it is moved into the parts, which are initialized. False: none is left.
+ */
+bool inbox_take(struct inbox *inbox, struct router_message *message);
+
+/* Whether the next message is of another peer than the last one that was taken, or there is none.
+ */
+bool inbox_changes_peer(const struct inbox *inbox);
+
+/* Whether the next message is of a peer of whom some were taken since inbox_fill, or there is none.
+ */
+bool inbox_went_round(const struct inbox *inbox);
+
+/*
+ * A turn has carried out so many requests. Where that took so long that it left some behind, no
+ * more than these are read ahead: who comes now shall not wait for many turns. Else twice as many
+ * as before.
+ */
+void inbox_end_turn(struct inbox *inbox, size_t carried_out, bool took_long);
+
+/* How many it holds. */
+size_t inbox_count(const struct inbox *inbox);
+
+#endif

@@ -1,0 +1,258 @@
+/* The inbox: in which order requests are carried out, how many are read ahead, and that none is
+ * lost. */
+#include "daemon/inbox.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { PEERS = 8, MANY = INBOX_MAX_REQUESTS };
+
+static void *zmq;
+static struct router router;
+static struct inbox *inbox;
+static void *peers[PEERS]; /* their routing ids are "0", "1"… */
+static unsigned sent[PEERS];
+static unsigned taken[PEERS];
+
+static void open_inbox(void)
+{
+    const int none = 0;
+    zmq = zmq_ctx_new();
+    inbox = inbox_new();
+    cr_assert_not_null(inbox);
+    cr_assert_eq(router_open(&router, zmq), 0);
+    zmq_setsockopt(router.socket, ZMQ_RCVHWM, &none, sizeof none);
+    cr_assert_eq(zmq_bind(router.socket, "inproc://requests"), 0);
+    for (int i = 0; i < PEERS; i++) {
+        char id[8];
+        snprintf(id, sizeof id, "%d", i);
+        peers[i] = zmq_socket(zmq, ZMQ_DEALER);
+        zmq_setsockopt(peers[i], ZMQ_ROUTING_ID, id, strlen(id));
+        zmq_setsockopt(peers[i], ZMQ_SNDHWM, &none, sizeof none);
+        zmq_setsockopt(peers[i], ZMQ_LINGER, &none, sizeof none);
+        cr_assert_eq(zmq_connect(peers[i], "inproc://requests"), 0);
+    }
+}
+
+static void close_inbox(void)
+{
+    for (int i = 0; i < PEERS; i++)
+        zmq_close(peers[i]);
+    inbox_free(&inbox);
+    router_close(&router);
+    zmq_ctx_term(zmq);
+    router_end(&router);
+}
+
+TestSuite(inbox, .init = open_inbox, .fini = close_inbox);
+
+/* The peer sends its next number. */
+static void send_next(int peer)
+{
+    unsigned number = sent[peer]++;
+    cr_assert_eq(zmq_send(peers[peer], &number, sizeof number, 0), (int)sizeof number);
+}
+
+static void send_many(int peer, size_t count)
+{
+    while (count-- > 0)
+        send_next(peer);
+}
+
+/* Each peer that the text names, in that order. */
+static void send_of(const char *text)
+{
+    for (; *text != '\0'; text++)
+        send_next(*text - '0');
+}
+
+/* Whose request is taken, '.' where none is left; it is the next of this peer. */
+static char take(void)
+{
+    zmq_msg_t peer;
+    zmq_msg_t payload;
+    struct router_message message = {.peer = &peer, .payload = &payload};
+    zmq_msg_init(&peer);
+    zmq_msg_init(&payload);
+    char name = '.';
+    if (inbox_take(inbox, &message)) {
+        unsigned number;
+        name = *(const char *)zmq_msg_data(&peer);
+        cr_assert(message.well_framed && zmq_msg_size(&payload) == sizeof number);
+        memcpy(&number, zmq_msg_data(&payload), sizeof number);
+        cr_assert_eq(number, taken[name - '0']++, "of peer %c", name);
+    }
+    zmq_msg_close(&peer);
+    zmq_msg_close(&payload);
+    return name;
+}
+
+static const char *take_all(void)
+{
+    static char text[64];
+    size_t at = 0;
+    do
+        text[at] = take();
+    while (text[at] != '.' && ++at < sizeof text - 1);
+    text[at] = '\0';
+    return text;
+}
+
+/* So many requests of one peer in a row, and the first of another. */
+static size_t take_in_a_row(void)
+{
+    char first = take();
+    size_t count = 1;
+    while (take() == first)
+        count++;
+    return count;
+}
+
+Test(inbox, one_without_messages_has_none)
+{
+    inbox_fill(inbox, &router);
+    cr_assert_eq(inbox_count(inbox), 0);
+    cr_assert_eq(take(), '.');
+    cr_assert(inbox_changes_peer(inbox) && inbox_went_round(inbox));
+}
+
+Test(inbox, requests_of_a_peer_come_together_and_in_their_order)
+{
+    send_of("010210");
+    inbox_fill(inbox, &router);
+    cr_assert_eq(inbox_count(inbox), 6);
+    const char *order = take_all();
+    for (char peer = '0'; peer <= '2'; peer++)
+        for (const char *at = strchr(order, peer); at <= strrchr(order, peer); at++)
+            cr_assert_eq(*at, peer, "%s", order);
+    cr_assert_eq(strlen(order), 6);
+}
+
+Test(inbox, what_is_read_later_joins_its_peer_or_the_end)
+{
+    send_of("00");
+    inbox_fill(inbox, &router);
+    send_of("11");
+    inbox_fill(inbox, &router);
+    send_of("2021");
+    inbox_fill(inbox, &router);
+    cr_assert_str_eq(take_all(), "00011122");
+}
+
+Test(inbox, it_says_where_another_peer_begins)
+{
+    send_of("0");
+    inbox_fill(inbox, &router);
+    send_of("01");
+    inbox_fill(inbox, &router);
+    cr_assert_eq(take(), '0');
+    cr_assert_not(inbox_changes_peer(inbox));
+    cr_assert_eq(take(), '0');
+    cr_assert(inbox_changes_peer(inbox));
+    cr_assert_not(inbox_went_round(inbox));
+    cr_assert_eq(take(), '1');
+    cr_assert(inbox_changes_peer(inbox) && inbox_went_round(inbox));
+}
+
+Test(inbox, a_peer_with_many_gives_others_their_turn)
+{
+    send_many(0, 3 * INBOX_OF_ONE);
+    inbox_fill(inbox, &router);
+    send_many(1, INBOX_OF_ONE + 1);
+    inbox_fill(inbox, &router);
+    cr_assert_eq(take_in_a_row(), INBOX_OF_ONE);
+    for (size_t i = 1; i < INBOX_OF_ONE; i++)
+        cr_assert_eq(take(), '1');
+    cr_assert(inbox_changes_peer(inbox) && inbox_went_round(inbox));
+    cr_assert_eq(take_in_a_row(), INBOX_OF_ONE);
+    cr_assert_eq(taken[1], INBOX_OF_ONE + 1);
+    cr_assert_eq(take_in_a_row(), INBOX_OF_ONE);
+    cr_assert_eq(inbox_count(inbox), 0);
+}
+
+Test(inbox, a_turn_of_few_requests_has_not_gone_round_where_it_began_anew)
+{
+    send_many(0, 2);
+    inbox_fill(inbox, &router);
+    cr_assert_eq(take(), '0');
+    cr_assert(inbox_went_round(inbox));
+    inbox_fill(inbox, &router);
+    cr_assert_not(inbox_went_round(inbox));
+}
+
+Test(inbox, no_more_are_read_than_there_is_room_for)
+{
+    send_many(0, MANY + 10);
+    inbox_fill(inbox, &router);
+    cr_assert_eq(inbox_count(inbox), MANY);
+    for (int i = 0; i < MANY; i++)
+        cr_assert_eq(take(), '0');
+    inbox_fill(inbox, &router);
+    cr_assert_eq(inbox_count(inbox), 10);
+}
+
+Test(inbox, large_requests_are_not_read_far_ahead)
+{
+    static const char large[INBOX_MAX_BYTES / 2];
+    for (int i = 0; i < 3; i++)
+        zmq_send(peers[0], large, sizeof large, 0);
+    inbox_fill(inbox, &router);
+    cr_assert_eq(inbox_count(inbox), 2);
+}
+
+Test(inbox, after_turns_that_took_long_fewer_are_read_ahead)
+{
+    send_many(0, MANY);
+    inbox_end_turn(inbox, 1, true);
+    inbox_fill(inbox, &router);
+    cr_assert_eq(inbox_count(inbox), INBOX_MIN_REQUESTS);
+    inbox_end_turn(inbox, INBOX_MIN_REQUESTS, false);
+    inbox_fill(inbox, &router);
+    cr_assert_eq(inbox_count(inbox), 2 * INBOX_MIN_REQUESTS);
+    for (int i = 0; i < 20; i++)
+        inbox_end_turn(inbox, 1, false);
+    inbox_fill(inbox, &router);
+    cr_assert_eq(inbox_count(inbox), MANY);
+}
+
+Test(inbox, a_message_of_many_parts_is_one)
+{
+    zmq_msg_t peer;
+    zmq_msg_t payload;
+    struct router_message message = {.peer = &peer, .payload = &payload};
+    zmq_msg_init(&peer);
+    zmq_msg_init(&payload);
+    zmq_send(peers[0], "", 0, ZMQ_SNDMORE);
+    zmq_send(peers[0], "one", 3, ZMQ_SNDMORE);
+    zmq_send(peers[0], "more", 4, 0);
+    inbox_fill(inbox, &router);
+    cr_assert_eq(inbox_count(inbox), 1);
+    cr_assert(inbox_take(inbox, &message));
+    cr_assert(message.empty_frame && !message.well_framed);
+    zmq_msg_close(&peer);
+    zmq_msg_close(&payload);
+}
+
+Test(inbox, whatever_comes_when_nothing_is_lost_and_each_peer_keeps_its_order)
+{
+    unsigned seed = (unsigned)time(NULL);
+    size_t total = 0;
+    srand(seed);
+    for (int round = 0; round < 2000; round++) {
+        send_many(rand() % PEERS, (size_t)(rand() % 40));
+        if (rand() % 4 == 0)
+            inbox_end_turn(inbox, (size_t)(rand() % 400), rand() % 2 == 0);
+        inbox_fill(inbox, &router);
+        for (int i = rand() % 50; i > 0; i--)
+            total += take() != '.';
+    }
+    for (inbox_fill(inbox, &router); inbox_count(inbox) > 0; inbox_fill(inbox, &router))
+        total += take() != '.';
+    for (int i = 0; i < PEERS; i++) {
+        cr_assert_eq(taken[i], sent[i], "peer %d, seed %u", i, seed);
+        total -= sent[i];
+    }
+    cr_assert_eq(total, 0, "seed %u", seed);
+}
