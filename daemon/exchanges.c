@@ -353,16 +353,26 @@ static void drain_deferred(struct exchanges *exchanges)
         exchanges->gave_way = false;
 }
 
+/* Reads what is waiting, at the turn's beginning or once all that was there has been served. */
+static void read_ahead(struct exchanges *exchanges)
+{
+    if (!exchanges->stopping && inbox_went_round(exchanges->inbox))
+        inbox_fill(exchanges->inbox, exchanges->router);
+}
+
 void exchanges_drain(struct exchanges *exchanges)
 {
     drain_deferred(exchanges);
     if (exchanges->gave_way || exchanges->held != NULL)
         return;
+    bool in_time = true;
+    inbox_begin_turn(exchanges->inbox);
     if (!exchanges->stopping)
         inbox_fill(exchanges->inbox, exchanges->router);
-    bool in_time = true;
-    while (in_time && has_room(exchanges) && drain_window(exchanges))
+    while (in_time && has_room(exchanges) && drain_window(exchanges)) {
+        read_ahead(exchanges);
         in_time = clock_us() - exchanges->turn_us < TURN_MAX_DRAIN_US;
+    }
     inbox_end_turn(exchanges->inbox, exchanges->count, !in_time);
 }
 

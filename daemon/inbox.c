@@ -71,6 +71,12 @@ void inbox_free(struct inbox **pointer)
 
 /* The ring of lines. */
 
+static void insert_line(struct inbox *inbox, struct line *line)
+{
+    line->next = inbox->first;
+    inbox->first = line;
+}
+
 static void append_line(struct inbox *inbox, struct line *line)
 {
     if (inbox->first == NULL)
@@ -79,6 +85,21 @@ static void append_line(struct inbox *inbox, struct line *line)
         inbox->last->next = line;
     inbox->last = line;
     line->next = NULL;
+}
+
+static bool was_served(const struct inbox *inbox, const struct line *line)
+{
+    return line->served == inbox->turn;
+}
+
+/* One that was not served in this turn comes before those that were. */
+static void begin_line(struct inbox *inbox, struct line *line)
+{
+    if (inbox->first != NULL && inbox->taken == 0 && was_served(inbox, inbox->first) &&
+        !was_served(inbox, line))
+        insert_line(inbox, line);
+    else
+        append_line(inbox, line);
 }
 
 static void next_line(struct inbox *inbox)
@@ -98,7 +119,7 @@ static void add(struct inbox *inbox, struct place *place)
     place->next = NULL;
     if (line->first == NULL) {
         line->first = place;
-        append_line(inbox, line);
+        begin_line(inbox, line);
     } else {
         line->last->next = place;
     }
@@ -121,9 +142,13 @@ static bool read_one(struct inbox *inbox, struct router *router)
     return true;
 }
 
-void inbox_fill(struct inbox *inbox, struct router *router)
+void inbox_begin_turn(struct inbox *inbox)
 {
     inbox->turn++;
+}
+
+void inbox_fill(struct inbox *inbox, struct router *router)
+{
     while (inbox->count < inbox->limit && inbox->bytes < INBOX_MAX_BYTES && read_one(inbox, router))
         continue;
 }
@@ -167,7 +192,7 @@ bool inbox_changes_peer(const struct inbox *inbox)
 
 bool inbox_went_round(const struct inbox *inbox)
 {
-    return inbox->first == NULL || inbox->first->served == inbox->turn;
+    return inbox->first == NULL || was_served(inbox, inbox->first);
 }
 
 void inbox_end_turn(struct inbox *inbox, size_t carried_out, bool took_long)

@@ -6,14 +6,16 @@
  * that has sent sixteen is served sixteen times in a row, and its replies can leave with one system
  * call while the next peer is served.
  *
- *     inbox_fill(inbox, router)          each turn: what is waiting
+ *     inbox_begin_turn(inbox)
+ *     inbox_fill(inbox, router)          now and then: what is waiting
  *     inbox_take(inbox, &message)        the next request, while the turn takes more
  *     inbox_changes_peer(inbox)          a good moment to end the turn
  *     inbox_end_turn(inbox, n, false)
  *
  * Requests of a peer keep their order. Peers have their turns in the order in which the first
- * request of each was read, INBOX_OF_ONE requests at a time. It has no sockets of its own and no
- * clock, and all memory is taken at the start, so that nothing can fail later.
+ * request of each was read, INBOX_OF_ONE requests at a time; but where all were served in this
+ * turn, whoever comes new is the next. It has no sockets of its own and no clock, and all memory is
+ * taken at the start, so that nothing can fail later.
  */
 #ifndef DAEMON_INBOX_H
 #define DAEMON_INBOX_H
@@ -35,7 +37,9 @@ struct inbox *inbox_new(void);
 /* Before the router is closed. What it holds is not answered. */
 void inbox_free(struct inbox **inbox);
 
-/* A turn begins: reads what is waiting, as far as there is room. */
+void inbox_begin_turn(struct inbox *inbox);
+
+/* Reads what is waiting, as far as there is room. */
 void inbox_fill(struct inbox *inbox, struct router *router);
 
 /* Takes the next message: it is moved into the parts, which are initialized. False: none is left.

@@ -68,6 +68,12 @@ static void send_of(const char *text)
         send_next(*text - '0');
 }
 
+static void begin_turn(void)
+{
+    inbox_begin_turn(inbox);
+    inbox_fill(inbox, &router);
+}
+
 /* Whose request is taken, '.' where none is left; it is the next of this peer. */
 static char take(void)
 {
@@ -112,7 +118,7 @@ static size_t take_in_a_row(void)
 
 Test(inbox, one_without_messages_has_none)
 {
-    inbox_fill(inbox, &router);
+    begin_turn();
     cr_assert_eq(inbox_count(inbox), 0);
     cr_assert_eq(take(), '.');
     cr_assert(inbox_changes_peer(inbox) && inbox_went_round(inbox));
@@ -121,10 +127,10 @@ Test(inbox, one_without_messages_has_none)
 Test(inbox, requests_of_a_peer_come_together_and_in_their_order)
 {
     send_of("010210");
-    inbox_fill(inbox, &router);
+    begin_turn();
     cr_assert_eq(inbox_count(inbox), 6);
     const char *order = take_all();
-    for (char peer = '0'; peer <= '2'; peer++)
+    for (int peer = '0'; peer <= '2'; peer++)
         for (const char *at = strchr(order, peer); at <= strrchr(order, peer); at++)
             cr_assert_eq(*at, peer, "%s", order);
     cr_assert_eq(strlen(order), 6);
@@ -133,20 +139,20 @@ Test(inbox, requests_of_a_peer_come_together_and_in_their_order)
 Test(inbox, what_is_read_later_joins_its_peer_or_the_end)
 {
     send_of("00");
-    inbox_fill(inbox, &router);
+    begin_turn();
     send_of("11");
-    inbox_fill(inbox, &router);
+    begin_turn();
     send_of("2021");
-    inbox_fill(inbox, &router);
+    begin_turn();
     cr_assert_str_eq(take_all(), "00011122");
 }
 
 Test(inbox, it_says_where_another_peer_begins)
 {
     send_of("0");
-    inbox_fill(inbox, &router);
+    begin_turn();
     send_of("01");
-    inbox_fill(inbox, &router);
+    begin_turn();
     cr_assert_eq(take(), '0');
     cr_assert_not(inbox_changes_peer(inbox));
     cr_assert_eq(take(), '0');
@@ -159,9 +165,9 @@ Test(inbox, it_says_where_another_peer_begins)
 Test(inbox, a_peer_with_many_gives_others_their_turn)
 {
     send_many(0, 3 * INBOX_OF_ONE);
-    inbox_fill(inbox, &router);
+    begin_turn();
     send_many(1, INBOX_OF_ONE + 1);
-    inbox_fill(inbox, &router);
+    begin_turn();
     cr_assert_eq(take_in_a_row(), INBOX_OF_ONE);
     for (size_t i = 1; i < INBOX_OF_ONE; i++)
         cr_assert_eq(take(), '1');
@@ -172,24 +178,47 @@ Test(inbox, a_peer_with_many_gives_others_their_turn)
     cr_assert_eq(inbox_count(inbox), 0);
 }
 
+Test(inbox, who_comes_when_all_were_served_is_the_next)
+{
+    send_many(0, 2 * INBOX_OF_ONE);
+    begin_turn();
+    cr_assert_eq(take(), '0');
+    send_of("1");
+    inbox_fill(inbox, &router);
+    for (size_t i = 1; i < INBOX_OF_ONE; i++)
+        cr_assert_eq(take(), '0', "it has its share first");
+    cr_assert_eq(take(), '1');
+    cr_assert(inbox_went_round(inbox));
+    send_of("12");
+    inbox_fill(inbox, &router);
+    cr_assert_not(inbox_went_round(inbox));
+    cr_assert_eq(take(), '2');
+    cr_assert(inbox_went_round(inbox));
+    cr_assert_eq(take(), '0');
+    begin_turn();
+    send_of("3");
+    inbox_fill(inbox, &router);
+    cr_assert_eq(take(), '0', "all have the new turn before them");
+}
+
 Test(inbox, a_turn_of_few_requests_has_not_gone_round_where_it_began_anew)
 {
     send_many(0, 2);
-    inbox_fill(inbox, &router);
+    begin_turn();
     cr_assert_eq(take(), '0');
     cr_assert(inbox_went_round(inbox));
-    inbox_fill(inbox, &router);
+    begin_turn();
     cr_assert_not(inbox_went_round(inbox));
 }
 
 Test(inbox, no_more_are_read_than_there_is_room_for)
 {
     send_many(0, MANY + 10);
-    inbox_fill(inbox, &router);
+    begin_turn();
     cr_assert_eq(inbox_count(inbox), MANY);
     for (int i = 0; i < MANY; i++)
         cr_assert_eq(take(), '0');
-    inbox_fill(inbox, &router);
+    begin_turn();
     cr_assert_eq(inbox_count(inbox), 10);
 }
 
@@ -198,7 +227,7 @@ Test(inbox, large_requests_are_not_read_far_ahead)
     static const char large[INBOX_MAX_BYTES / 2];
     for (int i = 0; i < 3; i++)
         zmq_send(peers[0], large, sizeof large, 0);
-    inbox_fill(inbox, &router);
+    begin_turn();
     cr_assert_eq(inbox_count(inbox), 2);
 }
 
@@ -206,14 +235,14 @@ Test(inbox, after_turns_that_took_long_fewer_are_read_ahead)
 {
     send_many(0, MANY);
     inbox_end_turn(inbox, 1, true);
-    inbox_fill(inbox, &router);
+    begin_turn();
     cr_assert_eq(inbox_count(inbox), INBOX_MIN_REQUESTS);
     inbox_end_turn(inbox, INBOX_MIN_REQUESTS, false);
-    inbox_fill(inbox, &router);
+    begin_turn();
     cr_assert_eq(inbox_count(inbox), 2 * INBOX_MIN_REQUESTS);
     for (int i = 0; i < 20; i++)
         inbox_end_turn(inbox, 1, false);
-    inbox_fill(inbox, &router);
+    begin_turn();
     cr_assert_eq(inbox_count(inbox), MANY);
 }
 
@@ -227,7 +256,7 @@ Test(inbox, a_message_of_many_parts_is_one)
     zmq_send(peers[0], "", 0, ZMQ_SNDMORE);
     zmq_send(peers[0], "one", 3, ZMQ_SNDMORE);
     zmq_send(peers[0], "more", 4, 0);
-    inbox_fill(inbox, &router);
+    begin_turn();
     cr_assert_eq(inbox_count(inbox), 1);
     cr_assert(inbox_take(inbox, &message));
     cr_assert(message.empty_frame && !message.well_framed);
@@ -244,11 +273,11 @@ Test(inbox, whatever_comes_when_nothing_is_lost_and_each_peer_keeps_its_order)
         send_many(rand() % PEERS, (size_t)(rand() % 40));
         if (rand() % 4 == 0)
             inbox_end_turn(inbox, (size_t)(rand() % 400), rand() % 2 == 0);
-        inbox_fill(inbox, &router);
+        begin_turn();
         for (int i = rand() % 50; i > 0; i--)
             total += take() != '.';
     }
-    for (inbox_fill(inbox, &router); inbox_count(inbox) > 0; inbox_fill(inbox, &router))
+    for (begin_turn(); inbox_count(inbox) > 0; inbox_fill(inbox, &router))
         total += take() != '.';
     for (int i = 0; i < PEERS; i++) {
         cr_assert_eq(taken[i], sent[i], "peer %d, seed %u", i, seed);
