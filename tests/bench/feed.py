@@ -1,7 +1,6 @@
 """The change feed, watches, and fairness between clients. Tables of scripts/bench."""
 
 import json
-import shutil
 import statistics
 import subprocess
 import threading
@@ -61,18 +60,17 @@ class Kind:
 
 
 def kinds(directory, options):
-    """Two of ours, and of the others those that are installed."""
+    """Two of ours, and the others."""
     ours = Cubby("cubbyd", f"{directory}/watch", "always")
     redis = Redis("Redis", f"{directory}/redis", True)
+    etcd = Etcd("etcd", f"{directory}/etcd")
     redis.command(b"CONFIG SET notify-keyspace-events KEA\r\n")
     for server in (ours, redis):
         server.load(options.keys)
     found = [Kind("watches", ours, "watch", ours.port),
              Kind("subscribers", ours, "feed", ours.publish_port),
-             Kind("Redis", redis, "redis", redis.port)]
-    if shutil.which("etcd"):
-        etcd = Etcd("etcd", f"{directory}/etcd")
-        found.append(Kind("etcd", etcd, "etcd", etcd.port))
+             Kind("Redis", redis, "redis", redis.port),
+             Kind("etcd", etcd, "etcd", etcd.port)]
     for kind in found:
         kind.server.pause()
     return found
@@ -136,8 +134,6 @@ def watch(table, directory, options):
         for count in WATCHERS:
             table.row(f"{other.name}: SET, reply after fsync, 10 x 1, {count:,} listeners",
                       other.figures[count]["heard"], "without them", other.figures[count]["alone"], "/s")
-    if len(others) == 1:
-        table.note("etcd was not measured: it is not installed (Debian: etcd-server)")
     for server in {kind.server for kind in found}:
         server.end()
 

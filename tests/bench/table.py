@@ -51,10 +51,6 @@ class Table:
             if theirs else [peer, "–", "–"]
         self.emit(figures, "| " + " | ".join(text + self.details(figures)) + " |")
 
-    def note(self, text):
-        """A sentence about what is not in the table; it is for those who read, not for programs."""
-        self.emit(None, f"| {text} |" + " – |" * 9)
-
     def alone(self, what, ours, unit, digits=0):
         """A row of one figure."""
         self.row(what, ours, "–", None, unit, digits=digits)
