@@ -375,8 +375,7 @@ static void undo_to(struct store *store, size_t size)
     store->undo.failed = false;
 }
 
-static int note_undo(struct store *store, enum store_table table, struct slice key,
-                     const struct slice *old)
+static int note_undo(struct store *store, unsigned table, struct slice key, const struct slice *old)
 {
     struct undo undo = {.key_size = (uint32_t)key.size,
                         .value_size = old != NULL ? (uint32_t)old->size : 0,
@@ -492,19 +491,18 @@ void store_prefetch(struct store *store, enum store_table table, const struct sl
  * What a put and a delete have in common before the engine is touched: space, the undo entry, the
  * operation in the record. `stored` is the value there. On failure nothing has happened.
  */
-static int note_write(struct store *store, enum store_table table, enum operation_action action,
-                      bool frees, struct slice key, const struct slice *old, struct slice head,
-                      struct slice value, struct slice *stored)
+static int note_write(struct store *store, const struct write *write, bool frees,
+                      const struct slice *old, struct slice *stored)
 {
     size_t undo_size = store->undo.size;
-    int rc = log_reserve(store->log, operation_size(key, head.size + value.size), frees);
+    size_t size = operation_size(write->key, write->head.size + write->value.size);
+    int rc = log_reserve(store->log, size, frees);
     if (rc == 0)
-        rc = note_undo(store, table, key, old);
+        rc = note_undo(store, write->table, write->key, old);
     if (rc != 0)
         return rc;
     begin_record(store);
-    rc = transaction_add(&store->transaction, store->body, store->body_start, table, action, key,
-                         head, value, stored);
+    rc = transaction_add(&store->transaction, store->body, store->body_start, write, stored);
     if (rc != 0) {
         store->undo.size = undo_size;
         store->body->failed = false; /* nothing was appended, so nothing is missing */
@@ -541,8 +539,9 @@ int store_put_over(struct store *store, enum store_table table, struct slice key
         return STORE_FULL;
     if (!quiet && !store_has_room_for_put(store, growth(key, head.size + value.size, old)))
         return STORE_FULL;
-    int rc = note_write(store, table, quiet ? OPERATION_PUT : OPERATION_CHANGE_PUT,
-                        change == STORE_RESERVED, key, old, head, value, &stored);
+    const struct write write = {table, quiet ? OPERATION_PUT : OPERATION_CHANGE_PUT, key, head,
+                                value};
+    int rc = note_write(store, &write, change == STORE_RESERVED, old, &stored);
     if (rc != 0)
         return rc;
     if (old == NULL) /* here, since the key may be a view of what the put changes */
@@ -577,13 +576,14 @@ int store_delete(struct store *store, enum store_table table, struct slice key,
     };
     struct engine *engine = store->engine;
     struct slice old;
-    struct slice none = {0};
+    struct slice none;
+    const struct write write = {.table = table, .action = actions[change], .key = key};
     size_t undo_size = store->undo.size;
     uint32_t count = store->transaction.count;
     uint32_t changes = store->transaction.changes;
     int rc = engine->methods->get(engine, table, key, &old);
     if (rc == 0)
-        rc = note_write(store, table, actions[change], true, key, &old, none, none, &none);
+        rc = note_write(store, &write, true, &old, &none);
     if (rc != 0)
         return rc;
     store_track(store, table, key, false);

@@ -227,44 +227,44 @@ static uint8_t *write_slice(uint8_t *at, struct slice bytes)
 }
 
 /* There is room for it. */
-static void append_operation(struct buffer *body, unsigned code, bool is_put, struct slice key,
-                             struct slice head, struct slice value, struct slice *stored)
+static inline void append_operation(struct buffer *body, const struct write *write,
+                                    struct slice *stored)
 {
+    size_t size = write->head.size + write->value.size;
     uint8_t *at = body->data + body->size;
-    *at++ = (uint8_t)code;
-    at += write_varint(at, key.size);
-    if (is_put)
-        at += write_varint(at, head.size + value.size);
-    at = write_slice(at, key);
-    *stored = slice_of(at, head.size + value.size);
-    at = write_slice(write_slice(at, head), value);
+    *at++ = (uint8_t)(write->table << 4 | (unsigned)write->action);
+    at += write_varint(at, write->key.size);
+    if (operation_is_put(write->action))
+        at += write_varint(at, size);
+    at = write_slice(at, write->key);
+    *stored = slice_of(at, size);
+    at = write_slice(write_slice(at, write->head), write->value);
     body->size = (size_t)(at - body->data);
 }
 
 int transaction_add(struct transaction *transaction, struct buffer *body, size_t start,
-                    unsigned table, enum operation_action action, struct slice key,
-                    struct slice head, struct slice value, struct slice *stored)
+                    const struct write *write, struct slice *stored)
 {
     int64_t first = NOT_FOUND;
-    bool is_change = operation_is_change(action);
+    bool is_change = operation_is_change(write->action);
     if (grow_places(transaction) != 0 ||
-        !buffer_reserve(body, operation_size(key, head.size + value.size)))
+        !buffer_reserve(body, operation_size(write->key, write->head.size + write->value.size)))
         return STORE_NO_MEMORY;
     struct slice before = buffer_slice(body, start); /* which buffer_reserve may have moved */
     uint32_t index = transaction->count;
-    bool by_table = table == STORE_KEYS && index > SEARCH_PLACES;
+    bool of_keys = write->table == STORE_KEYS;
+    bool by_table = of_keys && index > SEARCH_PLACES;
     if (by_table && index_changes(transaction, before) != 0)
         return STORE_NO_MEMORY;
     transaction->places[index].hash = 0;
     if (by_table)
-        first = find_or_insert(transaction, before, key, index, is_change);
-    else if (table == STORE_KEYS)
-        first = search_change(transaction, before, key);
+        first = find_or_insert(transaction, before, write->key, index, is_change);
+    else if (of_keys)
+        first = search_change(transaction, before, write->key);
     transaction->count++;
     transaction->places[index].offset = before.size;
     transaction->places[index].first = first == NOT_FOUND ? index : (uint32_t)first;
-    append_operation(body, table << 4 | (unsigned)action, operation_is_put(action), key, head,
-                     value, stored);
+    append_operation(body, write, stored);
     if (first != NOT_FOUND)
         transaction->repeated++;
     else if (is_change)
@@ -298,11 +298,13 @@ static struct operation final_state(const struct transaction *transaction, struc
 static void append_final(struct transaction *transaction, const struct operation *operation)
 {
     struct slice stored;
+    const struct write write = {.table = operation->table,
+                                .action = operation->action,
+                                .key = operation->key,
+                                .value = operation->value};
     if (buffer_reserve(&transaction->scratch,
                        operation_size(operation->key, operation->value.size)))
-        append_operation(&transaction->scratch, operation->table << 4 | (unsigned)operation->action,
-                         operation_is_put(operation->action), operation->key, (struct slice){0},
-                         operation->value, &stored);
+        append_operation(&transaction->scratch, &write, &stored);
 }
 
 /* The first operation that does not stay as it is; there is one. */

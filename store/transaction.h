@@ -84,14 +84,21 @@ void transaction_free(struct transaction *transaction);
 /* Empty again, for the next one. */
 void transaction_clear(struct transaction *transaction);
 
+/* A write that becomes an operation. The value is head and value one behind the other. */
+struct write {
+    unsigned table;
+    enum operation_action action;
+    struct slice key;
+    struct slice head;
+    struct slice value;
+};
+
 /*
- * Appends one operation to `body`, whose operations begin at `start`. The value is head and
- * value one behind the other; `stored` is set to it, a view of `body`. STORE_NO_MEMORY: nothing was
- * appended.
+ * Appends one operation to `body`, whose operations begin at `start`. `stored` is set to its value,
+ * a view of `body`. STORE_NO_MEMORY: nothing was appended.
  */
 int transaction_add(struct transaction *transaction, struct buffer *body, size_t start,
-                    unsigned table, enum operation_action action, struct slice key,
-                    struct slice head, struct slice value, struct slice *stored);
+                    const struct write *write, struct slice *stored);
 
 /* Takes back all operations from index `count` on, of which `changes` were changes before. */
 void transaction_truncate(struct transaction *transaction, struct buffer *body, size_t start,
