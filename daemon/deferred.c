@@ -9,10 +9,7 @@ enum { BUCKETS = 256, SEED = 1 };
 
 /* A place for a message that waits. */
 struct place {
-    zmq_msg_t peer;
-    zmq_msg_t payload;
-    bool empty_frame;
-    bool well_framed;
+    struct router_message *message;
     bool is_long;
     struct place *next; /* behind it in its peer's line, or of those that are free */
 };
@@ -71,38 +68,21 @@ static struct record *first_of(const struct link *list)
 }
 
 /* Takes the first of the line. */
-static void take_first(struct deferred *deferred, struct record *record,
-                       struct router_message *message)
+static struct router_message *take_first(struct deferred *deferred, struct record *record)
 {
     struct place *place = record->first;
-    zmq_msg_move(message->peer, &place->peer);
-    zmq_msg_move(message->payload, &place->payload);
-    message->empty_frame = place->empty_frame;
-    message->well_framed = place->well_framed;
     record->first = place->next;
     place->next = deferred->free;
     deferred->free = place;
     deferred->count--;
-    deferred->bytes -= zmq_msg_size(message->payload);
-}
-
-static void drop_line(struct record *record)
-{
-    for (struct place *place = record->first; place != NULL; place = place->next) {
-        zmq_msg_close(&place->peer);
-        zmq_msg_close(&place->payload);
-    }
+    deferred->bytes -= place->message->bytes.size;
+    return place->message;
 }
 
 void deferred_free(struct deferred **pointer)
 {
-    struct deferred *deferred = *pointer;
-    if (deferred == NULL)
-        return;
+    free(*pointer);
     *pointer = NULL;
-    for (struct link *at = deferred->waiting.next; at != &deferred->waiting; at = at->next)
-        drop_line(link_owner(at, struct record, link));
-    free(deferred);
 }
 
 /* Records. */
@@ -193,15 +173,10 @@ static void add(struct deferred *deferred, struct record *record, struct router_
     struct place *place = deferred->free;
     deferred->free = place->next;
     deferred->count++;
-    deferred->bytes += zmq_msg_size(message->payload);
+    deferred->bytes += message->bytes.size;
     place->next = NULL;
-    place->empty_frame = message->empty_frame;
-    place->well_framed = message->well_framed;
+    place->message = message;
     place->is_long = is_long;
-    zmq_msg_init(&place->peer);
-    zmq_msg_init(&place->payload);
-    zmq_msg_move(&place->peer, message->peer);
-    zmq_msg_move(&place->payload, message->payload);
     if (record->first != NULL) {
         record->last->next = place;
     } else {
@@ -220,11 +195,10 @@ static bool may_take_long(const struct router_message *message)
 {
     struct wire_request request;
     struct wire_error ignored; /* it is found again when the request is answered */
-    const struct slice payload = router_bytes(message->payload);
     if (!message->well_framed)
         return false;
-    return payload.size >= DEFERRED_LARGE ||
-           (wire_decode_request(payload, &request, &ignored) == WIRE_OK &&
+    return message->bytes.size >= DEFERRED_LARGE ||
+           (wire_decode_request(message->bytes, &request, &ignored) == WIRE_OK &&
             deferred_may_take_long(&request));
 }
 
@@ -232,7 +206,7 @@ bool deferred_offer(struct deferred *deferred, struct router_message *message, u
 {
     if (deferred->known == 0)
         return false;
-    struct record *record = find(deferred, router_bytes(message->peer));
+    struct record *record = find(deferred, message->id);
     if (record == NULL) {
         deferred->other_us = now_us;
         deferred->others = true;
@@ -278,23 +252,22 @@ uint64_t deferred_due_us(const struct deferred *deferred)
     return find_short(deferred) != NULL ? 0 : long_due_us(deferred);
 }
 
-bool deferred_take(struct deferred *deferred, bool may_be_long, uint64_t now_us,
-                   struct router_message *message)
+struct router_message *deferred_take(struct deferred *deferred, bool may_be_long, uint64_t now_us)
 {
     if (deferred->known == 0)
-        return false;
+        return NULL;
     forget(deferred, now_us);
     struct record *record = find_short(deferred);
     if (record == NULL && may_be_long && now_us >= long_due_us(deferred))
         record = first_of(&deferred->waiting);
     if (record == NULL)
-        return false;
-    take_first(deferred, record, message);
+        return NULL;
+    struct router_message *message = take_first(deferred, record);
     if (record->first != NULL)
         wait_for_turn(deferred, record, now_us);
     else
         link_append(&deferred->idle, &record->link);
-    return true;
+    return message;
 }
 
 void deferred_end_turn(struct deferred *deferred, uint64_t now_us)

@@ -9,8 +9,8 @@
  * DEFERRED_QUIET_US, nothing waits. Nothing waits at the head of its peer's line for longer than
  * DEFERRED_MAX_WAIT_US either, nor once deferred_is_full, nor when the daemon stops.
  *
- *     deferred_offer(deferred, &message, now_us)         each that was read; true: it waits
- *     deferred_take(deferred, true, now_us, &message)    each turn: one that is due
+ *     deferred_offer(deferred, message, now_us)          each that was read; true: it waits
+ *     message = deferred_take(deferred, true, now_us)    each turn: one that is due
  *     deferred_charge(deferred, peer, took_us, now_us)   one that took long
  *     deferred_end_turn(deferred, now_us)
  *
@@ -41,13 +41,13 @@ struct deferred;
 /* Whether a request may take long, by its method and size. */
 bool deferred_may_take_long(const struct wire_request *request);
 
-/* NULL where memory is out. */
+/* NULL where memory is out. What still waits at the end is not answered. */
 struct deferred *deferred_new(void);
 void deferred_free(struct deferred **deferred);
 
 /*
- * Offers a message that was read. True: it is to wait, and its parts were moved away, which leaves
- * empty ones. Only where it is not deferred_is_full. A peer that is not on record counts as active.
+ * Offers a message that was read. True: it is to wait, and is here until it is taken. Only where it
+ * is not deferred_is_full. A peer that is not on record counts as active.
  */
 bool deferred_offer(struct deferred *deferred, struct router_message *message, uint64_t now_us);
 
@@ -55,11 +55,10 @@ bool deferred_offer(struct deferred *deferred, struct router_message *message, u
 bool deferred_is_full(const struct deferred *deferred);
 
 /*
- * Takes the message that is due: it is moved into the parts, which are initialized. False: there is
- * none. One whose request may take long only where `may_be_long`.
+ * Takes the message that is due; NULL: there is none. One whose request may take long only where
+ * `may_be_long`.
  */
-bool deferred_take(struct deferred *deferred, bool may_be_long, uint64_t now_us,
-                   struct router_message *message);
+struct router_message *deferred_take(struct deferred *deferred, bool may_be_long, uint64_t now_us);
 
 /* The turn is over, and the replies have left: others that were active in it are so until now. */
 void deferred_end_turn(struct deferred *deferred, uint64_t now_us);

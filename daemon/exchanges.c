@@ -8,8 +8,7 @@
 
 /* A request of this turn, and its reply where it has one. */
 struct exchange {
-    zmq_msg_t peer;   /* routing id */
-    bool empty_frame; /* before the payload */
+    struct router_message *message; /* without its payload, once that is carried out */
     enum wire_answer answer;
     uint64_t msgid;
     size_t offset; /* of the reply in exchanges->replies */
@@ -25,10 +24,13 @@ struct exchange {
 
 /* A request that was read and is not yet carried out. */
 struct arrival {
-    zmq_msg_t payload;
     bool executable;
-    struct wire_request request;
+    struct wire_request request; /* views of the exchange's message */
 };
+
+_Static_assert((size_t)INBOX_MAX_REQUESTS + DEFERRED_MAX_REQUESTS + TURN_MAX_REQUESTS <=
+                   ROUTER_MAX_MESSAGES,
+               "there is a message for each that is read");
 
 struct exchanges {
     struct router *router;
@@ -103,29 +105,21 @@ static void refuse_frames(struct exchanges *exchanges, struct arrival *arrival)
 }
 
 static void read_request(struct exchanges *exchanges, struct exchange *exchange,
-                         struct arrival *arrival, const struct router_message *message)
+                         struct arrival *arrival, struct router_message *message)
 {
+    exchange->message = message;
     exchange->offset = exchanges->replies.size;
     if (message->well_framed)
-        arrival->executable = service_read(exchanges->service, router_bytes(&arrival->payload),
-                                           &exchanges->replies, &arrival->request);
+        arrival->executable = service_read(exchanges->service, message->bytes, &exchanges->replies,
+                                           &arrival->request);
     else
         refuse_frames(exchanges, arrival);
-    exchange->empty_frame = message->empty_frame;
     exchange->answer = arrival->request.answer;
     exchange->msgid = arrival->request.msgid;
     exchange->tag = 0;
     exchange->first = 0;
     exchange->is_long = false;
     exchange->size = exchanges->replies.size - exchange->offset;
-}
-
-/* The message that the two are of. Its parts become empty ones. */
-static struct router_message begin_message(struct exchange *exchange, struct arrival *arrival)
-{
-    zmq_msg_init(&exchange->peer);
-    zmq_msg_init(&arrival->payload);
-    return (struct router_message){.peer = &exchange->peer, .payload = &arrival->payload};
 }
 
 enum taken { NOTHING, A_REQUEST, A_DEFERRED_ONE };
@@ -135,16 +129,16 @@ static enum taken take_request(struct exchanges *exchanges, struct exchange *exc
                                struct arrival *arrival, size_t *bytes)
 {
     struct counters *counters = exchanges->service->counters;
-    struct router_message message = begin_message(exchange, arrival);
-    if (!inbox_take(exchanges->inbox, &message))
+    struct router_message *message = inbox_take(exchanges->inbox);
+    if (message == NULL)
         return NOTHING;
-    *bytes += zmq_msg_size(&arrival->payload);
+    *bytes += message->bytes.size;
     counters->requests++;
-    if (deferred_offer(exchanges->deferred, &message, exchanges->turn_us)) {
+    if (deferred_offer(exchanges->deferred, message, exchanges->turn_us)) {
         counters->deferred++;
         return A_DEFERRED_ONE;
     }
-    read_request(exchanges, exchange, arrival, &message);
+    read_request(exchanges, exchange, arrival, message);
     return A_REQUEST;
 }
 
@@ -167,13 +161,13 @@ void exchanges_read_connections(struct exchanges *exchanges)
  * Which connection a request that concerns a watch came by; 0 for others. What was said of an
  * earlier one with the same number is read before: it must not end what begins here.
  */
-static int connection_of(struct exchanges *exchanges, struct arrival *arrival)
+static int connection_of(struct exchanges *exchanges, struct exchange *exchange,
+                         enum wire_method method)
 {
-    enum wire_method method = arrival->request.method;
     if (method != WIRE_METHOD_WATCH && method != WIRE_METHOD_WATCH_CREDIT)
         return 0;
     exchanges_read_connections(exchanges);
-    return router_connection(&arrival->payload);
+    return router_connection(exchange->message);
 }
 
 /* Of what may take long it is noted how long it took. */
@@ -181,9 +175,9 @@ static struct service_answer execute(struct exchanges *exchanges, struct exchang
                                      struct arrival *arrival)
 {
     const struct wire_request *request = &arrival->request;
-    const struct peer peer = {.id = router_bytes(&exchange->peer),
-                              .empty_frame = exchange->empty_frame,
-                              .connection = connection_of(exchanges, arrival)};
+    const struct peer peer = {.id = exchange->message->id,
+                              .empty_frame = exchange->message->empty_frame,
+                              .connection = connection_of(exchanges, exchange, request->method)};
     exchange->is_long = deferred_may_take_long(request);
     if (!exchange->is_long)
         return service_execute(exchanges->service, request, &peer, exchanges->time_ms,
@@ -211,7 +205,7 @@ static void carry_out(struct exchanges *exchanges, struct exchange *exchange,
             exchange->answer = WIRE_ANSWER_NONE;
     }
     exchange->seq = store_seq(exchanges->store);
-    zmq_msg_close(&arrival->payload);
+    router_drop_payload(exchange->message);
 }
 
 /*
@@ -232,19 +226,9 @@ static bool hold(struct exchanges *exchanges, size_t taken)
 static void carry_out_held(struct exchanges *exchanges)
 {
     struct exchange *first = &exchanges->items[0];
-    struct exchange *held = &exchanges->items[exchanges->held_at];
     if (exchanges->held == NULL)
         return;
-    if (held != first) { /* it is where nothing but expiries made it wait */
-        zmq_msg_init(&first->peer);
-        zmq_msg_move(&first->peer, &held->peer);
-        first->empty_frame = held->empty_frame;
-        first->answer = held->answer;
-        first->msgid = held->msgid;
-        first->tag = 0;
-        first->first = 0;
-        first->is_long = false;
-    }
+    *first = exchanges->items[exchanges->held_at];
     carry_out(exchanges, first, exchanges->held);
     exchanges->held = NULL;
     exchanges->count = 1;
@@ -328,10 +312,11 @@ static bool take_deferred(struct exchanges *exchanges)
 {
     struct exchange *exchange = &exchanges->items[exchanges->count];
     struct arrival *arrival = &exchanges->arrivals[0];
-    struct router_message message = begin_message(exchange, arrival);
-    if (!deferred_take(exchanges->deferred, !exchanges->gave_way, exchanges->turn_us, &message))
+    struct router_message *message =
+        deferred_take(exchanges->deferred, !exchanges->gave_way, exchanges->turn_us);
+    if (message == NULL)
         return false;
-    read_request(exchanges, exchange, arrival, &message);
+    read_request(exchanges, exchange, arrival, message);
     if (hold(exchanges, 0))
         return false;
     carry_out(exchanges, exchange, arrival);
@@ -416,8 +401,7 @@ static void charge_peers(struct exchanges *exchanges)
     for (size_t i = 0; i < exchanges->count; i++) {
         struct exchange *exchange = &exchanges->items[i];
         if (exchange->is_long)
-            deferred_charge(exchanges->deferred, router_bytes(&exchange->peer), exchange->took_us,
-                            now_us);
+            deferred_charge(exchanges->deferred, exchange->message->id, exchange->took_us, now_us);
     }
     exchanges->of_long = 0;
 }
@@ -434,10 +418,10 @@ static void send_reply(struct exchanges *exchanges, struct exchange *exchange)
 {
     struct slice reply = slice_of(exchanges->replies.data + exchange->offset, exchange->size);
     if (exchange->answer == WIRE_ANSWER_NONE) {
-        zmq_msg_close(&exchange->peer);
+        router_give_back(exchanges->router, exchange->message);
         return;
     }
-    int reason = router_send(exchanges->router, &exchange->peer, exchange->empty_frame, reply);
+    int reason = router_reply(exchanges->router, exchange->message, reply);
     if (reason != 0)
         note_undelivered(exchanges, exchange->tag, reason);
 }
@@ -500,7 +484,7 @@ static void turn_away(struct exchanges *exchanges, struct exchange *exchange,
 {
     if (arrival->executable)
         refuse(exchanges, exchange, code, message);
-    zmq_msg_close(&arrival->payload);
+    router_drop_payload(exchange->message);
     send_reply(exchanges, exchange);
     buffer_restart(&exchanges->replies);
 }
@@ -514,11 +498,13 @@ void exchanges_turn_away(struct exchanges *exchanges, enum wire_code code, const
     exchanges->held = NULL;
     exchanges_stop(exchanges);
     for (;;) {
-        struct router_message waiting = begin_message(exchange, arrival);
-        if (!deferred_take(exchanges->deferred, true, exchanges->turn_us, &waiting) &&
-            !inbox_take(exchanges->inbox, &waiting))
+        struct router_message *waiting =
+            deferred_take(exchanges->deferred, true, exchanges->turn_us);
+        if (waiting == NULL)
+            waiting = inbox_take(exchanges->inbox);
+        if (waiting == NULL)
             break;
-        read_request(exchanges, exchange, arrival, &waiting);
+        read_request(exchanges, exchange, arrival, waiting);
         turn_away(exchanges, exchange, arrival, code, message);
     }
 }

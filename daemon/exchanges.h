@@ -4,7 +4,7 @@
  *     router_receive ─ [inbox] ─ [deferred] ─ service_read ─ [held] ─ service_execute
  *                                                                              exchanges_drain
  *     (whoever has the store commits)
- *     [outbox] ─ router_send ─ broadcast_send                                  exchanges_flush
+ *     [outbox] ─ router_reply ─ broadcast_send                                 exchanges_flush
  *
  * A request passes from left to right, once. The inbox (inbox.h) puts those of one peer together.
  * Two kinds stop on the way: what may take long, of a peer whose requests did, is deferred

@@ -6,19 +6,10 @@
 
 enum { LINES = 1024, SEED = 1 };
 
-/* A place for a message. */
-struct place {
-    zmq_msg_t peer;
-    zmq_msg_t payload;
-    bool empty_frame;
-    bool well_framed;
-    struct place *next; /* behind it in its line, or of those that are free */
-};
-
 /* The messages of a peer; of two, rarely, whose routing ids have the same hash. */
 struct line {
-    struct place *first; /* NULL: it is not in the ring */
-    struct place *last;
+    struct router_message *first; /* NULL: it is not in the ring */
+    struct router_message *last;
     struct line *next; /* whose turn is after it */
     uint64_t served;   /* in which turn it was last */
 };
@@ -31,41 +22,20 @@ struct inbox {
     size_t count;
     size_t bytes;
     size_t limit; /* of count */
-    struct place *free;
     struct line lines[LINES];
-    struct place places[INBOX_MAX_REQUESTS];
 };
-
-static void give_back(struct inbox *inbox, struct place *place)
-{
-    place->next = inbox->free;
-    inbox->free = place;
-}
 
 struct inbox *inbox_new(void)
 {
     struct inbox *inbox = calloc(1, sizeof *inbox);
-    if (inbox == NULL)
-        return NULL;
-    for (size_t i = INBOX_MAX_REQUESTS; i-- > 0;) {
-        zmq_msg_init(&inbox->places[i].peer);
-        zmq_msg_init(&inbox->places[i].payload);
-        give_back(inbox, &inbox->places[i]);
-    }
-    inbox->limit = INBOX_MAX_REQUESTS;
+    if (inbox != NULL)
+        inbox->limit = INBOX_MAX_REQUESTS;
     return inbox;
 }
 
 void inbox_free(struct inbox **pointer)
 {
-    struct inbox *inbox = *pointer;
-    if (inbox == NULL)
-        return;
-    for (size_t i = 0; i < INBOX_MAX_REQUESTS; i++) {
-        zmq_msg_close(&inbox->places[i].peer);
-        zmq_msg_close(&inbox->places[i].payload);
-    }
-    free(inbox);
+    free(*pointer);
     *pointer = NULL;
 }
 
@@ -108,38 +78,24 @@ static void next_line(struct inbox *inbox)
     inbox->taken = 0;
 }
 
-static struct line *line_of(struct inbox *inbox, zmq_msg_t *peer)
+static struct line *line_of(struct inbox *inbox, struct slice peer)
 {
-    return &inbox->lines[hash_bytes(SEED, router_bytes(peer)) % LINES];
+    return &inbox->lines[hash_bytes(SEED, peer) % LINES];
 }
 
-static void add(struct inbox *inbox, struct place *place)
+static void add(struct inbox *inbox, struct router_message *message)
 {
-    struct line *line = line_of(inbox, &place->peer);
-    place->next = NULL;
+    struct line *line = line_of(inbox, message->id);
+    message->next = NULL;
     if (line->first == NULL) {
-        line->first = place;
+        line->first = message;
         begin_line(inbox, line);
     } else {
-        line->last->next = place;
+        line->last->next = message;
     }
-    line->last = place;
+    line->last = message;
     inbox->count++;
-    inbox->bytes += zmq_msg_size(&place->payload);
-}
-
-/* Reads one message into a free place; false: none was waiting. */
-static bool read_one(struct inbox *inbox, struct router *router)
-{
-    struct place *place = inbox->free;
-    struct router_message message = {.peer = &place->peer, .payload = &place->payload};
-    if (router_receive(router, &message) != 0)
-        return false;
-    inbox->free = place->next;
-    place->empty_frame = message.empty_frame;
-    place->well_framed = message.well_framed;
-    add(inbox, place);
-    return true;
+    inbox->bytes += message->bytes.size;
 }
 
 void inbox_begin_turn(struct inbox *inbox)
@@ -149,8 +105,12 @@ void inbox_begin_turn(struct inbox *inbox)
 
 void inbox_fill(struct inbox *inbox, struct router *router)
 {
-    while (inbox->count < inbox->limit && inbox->bytes < INBOX_MAX_BYTES && read_one(inbox, router))
-        continue;
+    while (inbox->count < inbox->limit && inbox->bytes < INBOX_MAX_BYTES) {
+        struct router_message *message = router_receive(router);
+        if (message == NULL)
+            return;
+        add(inbox, message);
+    }
 }
 
 /* The first line has no more, or has had its share. */
@@ -165,24 +125,19 @@ static void advance(struct inbox *inbox)
     }
 }
 
-bool inbox_take(struct inbox *inbox, struct router_message *message)
+struct router_message *inbox_take(struct inbox *inbox)
 {
-    if (inbox->first == NULL)
-        return false;
     struct line *line = inbox->first;
-    struct place *place = line->first;
-    line->first = place->next;
-    inbox->count--;
-    inbox->bytes -= zmq_msg_size(&place->payload);
-    zmq_msg_move(message->peer, &place->peer);
-    zmq_msg_move(message->payload, &place->payload);
-    message->empty_frame = place->empty_frame;
-    message->well_framed = place->well_framed;
-    give_back(inbox, place);
+    if (line == NULL)
+        return NULL;
+    struct router_message *message = line->first;
+    line->first = message->next;
     line->served = inbox->turn;
+    inbox->count--;
+    inbox->bytes -= message->bytes.size;
     inbox->taken++;
     advance(inbox);
-    return true;
+    return message;
 }
 
 bool inbox_changes_peer(const struct inbox *inbox)

@@ -8,14 +8,14 @@
  *
  *     inbox_begin_turn(inbox)
  *     inbox_fill(inbox, router)          now and then: what is waiting
- *     inbox_take(inbox, &message)        the next request, while the turn takes more
+ *     message = inbox_take(inbox)        the next request, while the turn takes more
  *     inbox_changes_peer(inbox)          a good moment to end the turn
  *     inbox_end_turn(inbox, n, false)
  *
  * Requests of a peer keep their order. Peers have their turns in the order in which the first
  * request of each was read, INBOX_OF_ONE requests at a time; but where all were served in this
  * turn, whoever comes new is the next. It has no sockets of its own and no clock, and all memory is
- * taken at the start, so that nothing can fail later.
+ * taken at the start, so that nothing can fail later. Messages stay where the router has them.
  */
 #ifndef DAEMON_INBOX_H
 #define DAEMON_INBOX_H
@@ -34,7 +34,7 @@ struct inbox;
 /* NULL where memory is out. */
 struct inbox *inbox_new(void);
 
-/* Before the router is closed. What it holds is not answered. */
+/* What it holds is not answered. */
 void inbox_free(struct inbox **inbox);
 
 void inbox_begin_turn(struct inbox *inbox);
@@ -42,9 +42,8 @@ void inbox_begin_turn(struct inbox *inbox);
 /* Reads what is waiting, as far as there is room. */
 void inbox_fill(struct inbox *inbox, struct router *router);
 
-/* Takes the next message: it is moved into the parts, which are initialized. False: none is left.
- */
-bool inbox_take(struct inbox *inbox, struct router_message *message);
+/* Takes the next message, which is the router's; NULL: none is left. */
+struct router_message *inbox_take(struct inbox *inbox);
 
 /* Whether the next message is of another peer than the last one that was taken, or there is none.
  */

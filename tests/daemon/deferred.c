@@ -9,6 +9,7 @@
 enum { START_US = 5000000, STEP_US = 5000, TOOK_US = 10000, OPEN_US = START_US + 9 * TOOK_US };
 
 static struct deferred *deferred;
+static struct router_message *offered; /* all so far */
 static uint64_t now_us;
 
 static void open_deferred(void)
@@ -21,28 +22,34 @@ static void open_deferred(void)
 static void close_deferred(void)
 {
     deferred_free(&deferred);
+    while (offered != NULL) {
+        struct router_message *next = offered->next;
+        free(offered);
+        offered = next;
+    }
 }
 
 TestSuite(deferred, .init = open_deferred, .fini = close_deferred);
 
-static void set(zmq_msg_t *message, const void *bytes, size_t size)
+/* A message without its parts, which only the router looks at. */
+static struct router_message *new_message(const char *name, struct slice bytes)
 {
-    cr_assert_eq(zmq_msg_init_size(message, size), 0);
-    memcpy(zmq_msg_data(message), bytes, size);
+    size_t id_size = strlen(name);
+    struct router_message *message = malloc(sizeof *message + id_size + bytes.size);
+    cr_assert_not_null(message);
+    uint8_t *at = (uint8_t *)(message + 1);
+    memcpy(at, name, id_size);
+    memcpy(at + id_size, bytes.data, bytes.size);
+    *message = (struct router_message){
+        .id = slice_of(at, id_size), .bytes = slice_of(at + id_size, bytes.size), .next = offered};
+    return offered = message;
 }
 
 static bool offer_bytes(const char *name, struct slice bytes, bool well_framed)
 {
-    zmq_msg_t peer;
-    zmq_msg_t payload;
-    struct router_message message = {
-        .peer = &peer, .payload = &payload, .empty_frame = true, .well_framed = well_framed};
-    set(&peer, name, strlen(name));
-    set(&payload, bytes.data, bytes.size);
-    bool waits = deferred_offer(deferred, &message, now_us);
-    zmq_msg_close(&peer);
-    zmq_msg_close(&payload);
-    return waits;
+    struct router_message *message = new_message(name, bytes);
+    message->well_framed = well_framed;
+    return deferred_offer(deferred, message, now_us);
 }
 
 /* Whether the peer's request, of that method and msgid, waits. */
@@ -71,23 +78,16 @@ static bool offer_ping(const char *peer, unsigned msgid)
 static const char *take(bool may_be_long)
 {
     static char text[64];
-    zmq_msg_t peer;
-    zmq_msg_t payload;
     struct wire_request request;
     struct wire_error error;
-    struct router_message message = {.peer = &peer, .payload = &payload};
-    zmq_msg_init(&peer);
-    zmq_msg_init(&payload);
+    const struct router_message *message = deferred_take(deferred, may_be_long, now_us);
     text[0] = '\0';
-    if (deferred_take(deferred, may_be_long, now_us, &message)) {
-        struct slice bytes = slice_of(zmq_msg_data(&payload), zmq_msg_size(&payload));
-        cr_assert_eq(wire_decode_request(bytes, &request, &error), WIRE_OK);
-        cr_assert(message.empty_frame && message.well_framed);
-        snprintf(text, sizeof text, "%.*s %u", (int)zmq_msg_size(&peer),
-                 (const char *)zmq_msg_data(&peer), (unsigned)request.msgid);
+    if (message != NULL) {
+        cr_assert(message->well_framed);
+        cr_assert_eq(wire_decode_request(message->bytes, &request, &error), WIRE_OK);
+        snprintf(text, sizeof text, "%.*s %u", (int)message->id.size,
+                 (const char *)message->id.data, (unsigned)request.msgid);
     }
-    zmq_msg_close(&peer);
-    zmq_msg_close(&payload);
     return text;
 }
 

@@ -74,24 +74,24 @@ static void begin_turn(void)
     inbox_fill(inbox, &router);
 }
 
+static void give_back(struct router_message *message)
+{
+    router_drop_payload(message);
+    router_give_back(&router, message);
+}
+
 /* Whose request is taken, '.' where none is left; it is the next of this peer. */
 static char take(void)
 {
-    zmq_msg_t peer;
-    zmq_msg_t payload;
-    struct router_message message = {.peer = &peer, .payload = &payload};
-    zmq_msg_init(&peer);
-    zmq_msg_init(&payload);
-    char name = '.';
-    if (inbox_take(inbox, &message)) {
-        unsigned number;
-        name = *(const char *)zmq_msg_data(&peer);
-        cr_assert(message.well_framed && zmq_msg_size(&payload) == sizeof number);
-        memcpy(&number, zmq_msg_data(&payload), sizeof number);
-        cr_assert_eq(number, taken[name - '0']++, "of peer %c", name);
-    }
-    zmq_msg_close(&peer);
-    zmq_msg_close(&payload);
+    unsigned number;
+    struct router_message *message = inbox_take(inbox);
+    if (message == NULL)
+        return '.';
+    char name = (char)message->id.data[0];
+    cr_assert(message->well_framed && message->bytes.size == sizeof number);
+    memcpy(&number, message->bytes.data, sizeof number);
+    cr_assert_eq(number, taken[name - '0']++, "of peer %c", name);
+    give_back(message);
     return name;
 }
 
@@ -248,20 +248,14 @@ Test(inbox, after_turns_that_took_long_fewer_are_read_ahead)
 
 Test(inbox, a_message_of_many_parts_is_one)
 {
-    zmq_msg_t peer;
-    zmq_msg_t payload;
-    struct router_message message = {.peer = &peer, .payload = &payload};
-    zmq_msg_init(&peer);
-    zmq_msg_init(&payload);
     zmq_send(peers[0], "", 0, ZMQ_SNDMORE);
     zmq_send(peers[0], "one", 3, ZMQ_SNDMORE);
     zmq_send(peers[0], "more", 4, 0);
     begin_turn();
     cr_assert_eq(inbox_count(inbox), 1);
-    cr_assert(inbox_take(inbox, &message));
-    cr_assert(message.empty_frame && !message.well_framed);
-    zmq_msg_close(&peer);
-    zmq_msg_close(&payload);
+    struct router_message *message = inbox_take(inbox);
+    cr_assert(message != NULL && message->empty_frame && !message->well_framed);
+    give_back(message);
 }
 
 Test(inbox, whatever_comes_when_nothing_is_lost_and_each_peer_keeps_its_order)
@@ -285,4 +279,33 @@ Test(inbox, whatever_comes_when_nothing_is_lost_and_each_peer_keeps_its_order)
         total -= sent[i];
     }
     cr_assert_eq(total, 0, "CUBBY_SEED=%u", seed);
+}
+
+Test(inbox, what_the_router_lends_is_lent_again_once_it_was_given_back)
+{
+    struct router_message *messages[MANY];
+    for (int round = 0; round < 3; round++) {
+        send_many(0, MANY);
+        begin_turn();
+        for (int i = 0; i < MANY; i++)
+            cr_assert_not_null(messages[i] = inbox_take(inbox));
+        for (int i = 0; i < MANY; i++)
+            give_back(messages[i]);
+    }
+}
+
+Test(inbox, when_all_messages_are_out_the_rest_waits_in_the_socket)
+{
+    struct router_message *messages[ROUTER_MAX_MESSAGES];
+    size_t out = 0;
+    send_many(0, ROUTER_MAX_MESSAGES + 1);
+    for (int i = 0; i < 3; i++) {
+        begin_turn();
+        while (inbox_count(inbox) > 0)
+            messages[out++] = inbox_take(inbox);
+    }
+    cr_assert_eq(out, ROUTER_MAX_MESSAGES);
+    give_back(messages[--out]);
+    begin_turn();
+    cr_assert_eq(inbox_count(inbox), 1);
 }
