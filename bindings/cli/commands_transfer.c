@@ -12,17 +12,16 @@ enum {
 
 /* ---- export --------------------------------------------------------------------------------- */
 
-static enum status write_export_header(struct session *session, struct stream_writer *writer)
+static void pack_export_header(const struct session *session, struct buffer *out)
 {
     struct cubby_bytes prefix = session_text(session, OPTION_PREFIX);
-    wire_pack_map(&writer->out, 3);
-    wire_pack_text(&writer->out, "cubby-export");
-    wire_pack_uint(&writer->out, STREAM_VERSION);
-    wire_pack_text(&writer->out, "version");
-    wire_pack_text(&writer->out, cubby_version());
-    wire_pack_text(&writer->out, "prefix");
-    wire_pack_bin(&writer->out, session_slice(prefix));
-    return stream_write(writer, 0);
+    wire_pack_map(out, 3);
+    wire_pack_text(out, "cubby-export");
+    wire_pack_uint(out, STREAM_VERSION);
+    wire_pack_text(out, "version");
+    wire_pack_text(out, cubby_version());
+    wire_pack_text(out, "prefix");
+    wire_pack_bin(out, session_slice(prefix));
 }
 
 static enum status write_keys(struct session *session, struct stream_writer *writer,
@@ -48,11 +47,7 @@ static enum status write_keys(struct session *session, struct stream_writer *wri
         options.after = page->next;
     }
     cubby_page_free(&last);
-    if (status == STATUS_OK && stream_is_stopped()) {
-        fprintf(stderr, "cubby: stopped; go on with --resume\n");
-        status = STATUS_FAILED;
-    }
-    return status;
+    return status == STATUS_OK && stream_is_stopped() ? STATUS_FAILED : status;
 }
 
 /* The key of an entry that was written before. */
@@ -76,25 +71,43 @@ static enum status export_keys(struct session *session, struct stream_writer *wr
         fprintf(stderr, "cubby: %s is not an export; remove it\n", writer->part);
         return STATUS_FAILED;
     }
-    if (writer->bytes == 0)
-        status = write_export_header(session, writer);
+    if (writer->bytes == 0) {
+        pack_export_header(session, &writer->out);
+        status = stream_write(writer, 0);
+    }
     if (status == STATUS_OK)
         status = write_keys(session, writer, after);
     return status == STATUS_OK ? stream_finish(writer) : status;
 }
 
-enum status command_export(struct session *session)
+static enum status open_export(struct session *session, struct stream_writer *writer,
+                               struct buffer *content, struct slice *last)
 {
     const char *path = session->arguments->positional[0];
+    bool force = session_given(session, OPTION_FORCE);
+    if (!session_given(session, OPTION_RESUME))
+        return stream_create(writer, path, force);
+    struct buffer header = {0};
+    pack_export_header(session, &header);
+    const struct stream_resumption resumption = {path, buffer_slice(&header, 0), force};
+    enum status status = stream_resume(writer, &resumption, content, last);
+    buffer_free(&header);
+    return status;
+}
+
+enum status command_export(struct session *session)
+{
     struct stream_writer writer = {.file = NULL};
     struct buffer content = {0};
     struct slice last = {0};
     stream_take_signals();
-    enum status status = session_given(session, OPTION_RESUME)
-                             ? stream_resume(&writer, path, &content, &last)
-                             : stream_create(&writer, path, session_given(session, OPTION_FORCE));
-    if (status == STATUS_OK)
+    enum status status = open_export(session, &writer, &content, &last);
+    if (status == STATUS_OK) {
         status = export_keys(session, &writer, last);
+        if (status != STATUS_OK && writer.entries > 0 && writer.part[0] != '\0')
+            fprintf(stderr, "cubby: stopped after %llu keys; go on with the same and --resume\n",
+                    (unsigned long long)writer.entries);
+    }
     stream_close(&writer, true);
     buffer_free(&content);
     return status;
@@ -105,8 +118,8 @@ enum status command_export(struct session *session)
 struct import {
     struct session *session;
     const char *path;
-    struct buffer content;
-    struct wire_cursor cursor;
+    struct stream_reader reader;
+    size_t end;      /* offset behind the last entry that is whole */
     uint64_t now_ms; /* the daemon's time */
     uint64_t put;
     uint64_t expired;
@@ -115,13 +128,12 @@ struct import {
 
 static size_t offset_of(const struct import *import)
 {
-    return (size_t)(import->cursor.at - import->content.data);
+    return (size_t)(import->reader.entries.at - import->reader.content.data);
 }
 
-static enum status damaged(const struct import *import, size_t offset, const char *what)
+static bool has_more(const struct import *import)
 {
-    fprintf(stderr, "cubby: %s is damaged at offset %zu: %s\n", import->path, offset, what);
-    return STATUS_FAILED;
+    return offset_of(import) < import->end;
 }
 
 static enum status read_time(struct import *import)
@@ -139,57 +151,72 @@ static enum status read_time(struct import *import)
                : session_malformed();
 }
 
+/* The whole file before the first key is put: half of an import would be hard to take back. */
+static enum status check_file(struct import *import)
+{
+    bool force = session_given(import->session, OPTION_FORCE);
+    const char *damage = stream_damage(&import->reader, &import->end);
+    if (damage == NULL)
+        return STATUS_OK;
+    fprintf(stderr, "cubby: %s is damaged at offset %zu: %s; %s\n", import->path, import->end,
+            damage,
+            force ? "importing what is before that"
+                  : "nothing is imported (--force: what is before that)");
+    return force ? STATUS_OK : STATUS_FAILED;
+}
+
+static enum status go_to(struct import *import, uint64_t from)
+{
+    struct wire_cursor *cursor = &import->reader.entries;
+    struct slice entry;
+    while (offset_of(import) < from && has_more(import))
+        (void)wire_read_object(cursor, WIRE_MAX_DEPTH + 1, &entry, NULL);
+    if (from == 0 || offset_of(import) == from)
+        return STATUS_OK;
+    fprintf(stderr,
+            "cubby: --from %llu: no entry of %s begins there; give the offset that the "
+            "interrupted import has named\n",
+            (unsigned long long)from, import->path);
+    return STATUS_USAGE;
+}
+
 static enum status begin_import(struct import *import)
 {
-    struct slice header;
     struct cubby_bytes version;
-    enum status status = stream_read(import->path, &import->content);
+    enum status status = stream_open(&import->reader, import->path);
     if (status != STATUS_OK)
         return status;
-    import->cursor = wire_cursor_of(slice_of(import->content.data, import->content.size));
-    if (wire_peek(&import->cursor) != WIRE_MAP ||
-        wire_read_object(&import->cursor, WIRE_MAX_DEPTH, &header, NULL) != 0 ||
-        !cubby_map_find(cubby_data(header.data, header.size), "cubby-export", &version)) {
+    if (!cubby_map_find(import->reader.header, "cubby-export", &version)) {
         fprintf(stderr, "cubby: %s is not an export: give a file that 'cubby export' wrote\n",
                 import->path);
         return STATUS_FAILED;
     }
-    uint64_t from = arguments_number(import->session->arguments, OPTION_FROM, 0);
-    if (from > import->content.size)
-        return damaged(import, from, "it is not that long");
-    if (from > 0)
-        import->cursor.at = import->content.data + from;
-    return read_time(import);
+    status = check_file(import);
+    if (status == STATUS_OK)
+        status = go_to(import, arguments_number(import->session->arguments, OPTION_FROM, 0));
+    return status == STATUS_OK ? read_time(import) : status;
 }
 
 /* Adds ["put", [key, value, {ttl}]] where the entry has not expired. */
 static bool add_put(struct import *import, struct buffer *operations, uint32_t *count)
 {
-    struct slice key;
-    struct slice value;
-    uint64_t version;
-    uint64_t expires_at_ms = 0;
-    uint32_t fields;
-    struct wire_cursor *cursor = &import->cursor;
-    if (wire_read_array(cursor, &fields) != 0 || fields != 4 ||
-        wire_read_bytes(cursor, &key) != 0 ||
-        wire_read_object(cursor, WIRE_MAX_DEPTH, &value, NULL) != 0 ||
-        wire_read_uint(cursor, &version) != 0 ||
-        (wire_read_nil(cursor) != 0 && wire_read_uint(cursor, &expires_at_ms) != 0))
+    struct cubby_entry entry;
+    if (!stream_next_entry(&import->reader, &entry))
         return false;
-    if (expires_at_ms != 0 && expires_at_ms <= import->now_ms) {
+    bool expires = entry.expires_at_ms != 0;
+    if (expires && entry.expires_at_ms <= import->now_ms) {
         import->expired++;
         return true;
     }
     wire_pack_array(operations, 2);
     wire_pack_text(operations, "put");
-    wire_pack_array(operations, expires_at_ms != 0 ? 3 : 2);
-    wire_pack_key(operations, key);
-    wire_pack_object(operations, value);
-    if (expires_at_ms != 0) {
+    wire_pack_array(operations, expires ? 3 : 2);
+    wire_pack_key(operations, session_slice(entry.key));
+    wire_pack_object(operations, session_slice(entry.value));
+    if (expires) {
         wire_pack_map(operations, 1);
         wire_pack_text(operations, "ttl");
-        wire_pack_uint(operations, expires_at_ms - import->now_ms);
+        wire_pack_uint(operations, entry.expires_at_ms - import->now_ms);
     }
     (*count)++;
     return true;
@@ -217,11 +244,14 @@ static enum status import_batch(struct import *import)
     uint32_t count = 0;
     enum status status = STATUS_OK;
     import->batch_start = offset_of(import);
-    while (wire_peek(&import->cursor) == WIRE_ARRAY && count < IMPORT_OPERATIONS &&
-           operations.size < IMPORT_BYTES && status == STATUS_OK) {
+    while (has_more(import) && count < IMPORT_OPERATIONS && operations.size < IMPORT_BYTES &&
+           status == STATUS_OK) {
         size_t at = offset_of(import);
-        if (!add_put(import, &operations, &count))
-            status = damaged(import, at, "an entry is not whole");
+        if (add_put(import, &operations, &count))
+            continue;
+        fprintf(stderr, "cubby: %s is not an export: what is at offset %zu is no entry of one\n",
+                import->path, at);
+        status = STATUS_FAILED;
     }
     if (operations.failed) {
         fputs("cubby: out of memory\n", stderr);
@@ -236,18 +266,14 @@ static enum status import_batch(struct import *import)
 static enum status import_all(struct import *import)
 {
     enum status status = STATUS_OK;
-    while (status == STATUS_OK && wire_peek(&import->cursor) == WIRE_ARRAY && !stream_is_stopped())
+    while (status == STATUS_OK && has_more(import) && !stream_is_stopped())
         status = import_batch(import);
-    if (status != STATUS_OK || wire_peek(&import->cursor) == WIRE_ARRAY) {
-        size_t offset = status == STATUS_OK ? offset_of(import) : import->batch_start;
-        fprintf(stderr, "cubby: stopped after %llu keys; go on with --from %zu\n",
-                (unsigned long long)import->put, offset);
-        return status == STATUS_OK ? STATUS_FAILED : status;
-    }
-    if (wire_peek(&import->cursor) != WIRE_MAP)
-        return damaged(import, offset_of(import),
-                       "its end is missing; what was before is imported");
-    return STATUS_OK;
+    if (status == STATUS_OK && !has_more(import))
+        return STATUS_OK;
+    size_t offset = status == STATUS_OK ? offset_of(import) : import->batch_start;
+    fprintf(stderr, "cubby: stopped after %llu keys; go on with --from %zu\n",
+            (unsigned long long)import->put, offset);
+    return status == STATUS_OK ? STATUS_FAILED : status;
 }
 
 enum status command_import(struct session *session)
@@ -257,7 +283,7 @@ enum status command_import(struct session *session)
     enum status status = begin_import(&import);
     if (status == STATUS_OK)
         status = import_all(&import);
-    buffer_free(&import.content);
+    stream_reader_free(&import.reader);
     if (status != STATUS_OK)
         return status;
     session_print_number(session, import.put);

@@ -262,7 +262,8 @@ static enum status open_from_file(struct mirroring *mirroring)
     enum status status = stream_open(&reader, mirroring->path);
     if (status == STATUS_OK)
         status = read_header(mirroring, reader.header, &options);
-    if (status == STATUS_OK && !stream_is_whole(&reader)) {
+    size_t offset;
+    if (status == STATUS_OK && stream_damage(&reader, &offset) != NULL) {
         fprintf(stderr, "cubby: %s is damaged: scanning anew\n", mirroring->path);
         stream_reader_free(&reader);
         return open_mirror(mirroring, NULL);

@@ -44,13 +44,18 @@ static enum status start(struct stream_writer *writer, const char *path, const c
     return STATUS_FAILED;
 }
 
+static enum status refuse_present(const char *path, bool force)
+{
+    if (force || access(path, F_OK) != 0)
+        return STATUS_OK;
+    fprintf(stderr, "cubby: %s is there already: give --force to replace it\n", path);
+    return STATUS_USAGE;
+}
+
 enum status stream_create(struct stream_writer *writer, const char *path, bool force)
 {
-    if (!force && access(path, F_OK) == 0) {
-        fprintf(stderr, "cubby: %s is there already: give --force to replace it\n", path);
-        return STATUS_USAGE;
-    }
-    return start(writer, path, "we");
+    enum status status = refuse_present(path, force);
+    return status == STATUS_OK ? start(writer, path, "we") : status;
 }
 
 enum status stream_read(const char *path, struct buffer *content)
@@ -106,23 +111,40 @@ static bool has_digest(const struct stream_reader *reader, size_t size, struct c
     return same;
 }
 
-bool stream_is_whole(const struct stream_reader *reader)
+static const char *damage_of_end(const struct stream_reader *reader, struct wire_cursor cursor,
+                                 uint64_t entries)
+{
+    size_t size = (size_t)(cursor.at - reader->content.data);
+    uint64_t announced;
+    struct slice object;
+    struct cubby_bytes end, value, hex;
+    if (wire_at_end(&cursor))
+        return "the end of the file is missing";
+    if (wire_read_object(&cursor, 1, &object, NULL) != 0)
+        return "the end of the file is not whole";
+    end = cubby_data(object.data, object.size);
+    if (!cubby_map_find(end, "entries", &value) || !cubby_as_uint(value, &announced) ||
+        !cubby_map_find(end, "sha1", &value) || !cubby_as_bytes(value, &hex))
+        return "neither an entry nor the end of the file";
+    if (!wire_at_end(&cursor))
+        return "something follows the end of the file";
+    if (announced != entries || !has_digest(reader, size, hex))
+        return "the checksum there is not that of the file";
+    return NULL;
+}
+
+const char *stream_damage(const struct stream_reader *reader, size_t *offset)
 {
     struct wire_cursor cursor = reader->entries;
     struct slice object;
-    struct cubby_bytes end, value, hex;
-    uint64_t entries = 0, announced;
+    uint64_t entries = 0;
     for (; wire_peek(&cursor) == WIRE_ARRAY; entries++) {
+        *offset = (size_t)(cursor.at - reader->content.data);
         if (wire_read_object(&cursor, WIRE_MAX_DEPTH + 1, &object, NULL) != 0)
-            return false;
+            return "an entry is not whole";
     }
-    size_t size = (size_t)(cursor.at - reader->content.data);
-    if (wire_read_object(&cursor, 1, &object, NULL) != 0 || !wire_at_end(&cursor))
-        return false;
-    end = cubby_data(object.data, object.size);
-    return cubby_map_find(end, "entries", &value) && cubby_as_uint(value, &announced) &&
-           announced == entries && cubby_map_find(end, "sha1", &value) &&
-           cubby_as_bytes(value, &hex) && has_digest(reader, size, hex);
+    *offset = (size_t)(cursor.at - reader->content.data);
+    return damage_of_end(reader, cursor, entries);
 }
 
 bool stream_next_entry(struct stream_reader *reader, struct cubby_entry *entry)
@@ -169,15 +191,31 @@ static size_t whole_part(struct slice content, uint64_t *entries, struct slice *
     return size;
 }
 
-enum status stream_resume(struct stream_writer *writer, const char *path, struct buffer *content,
-                          struct slice *last)
+/* Whether it begins as ours does, or breaks off before it could differ. */
+static bool begins_with(struct slice content, struct slice header)
+{
+    size_t size = content.size < header.size ? content.size : header.size;
+    return size == 0 || memcmp(content.data, header.data, size) == 0;
+}
+
+enum status stream_resume(struct stream_writer *writer, const struct stream_resumption *resumption,
+                          struct buffer *content, struct slice *last)
 {
     *last = (struct slice){0};
-    enum status status = start(writer, path, "ae");
+    enum status status = refuse_present(resumption->path, resumption->force);
+    if (status == STATUS_OK)
+        status = start(writer, resumption->path, "ae");
     if (status == STATUS_OK)
         status = stream_read(writer->part, content);
     if (status != STATUS_OK)
         return status;
+    if (!begins_with(buffer_slice(content, 0), resumption->header)) {
+        fprintf(stderr,
+                "cubby: %s was not begun with these options: give the same as then, or no "
+                "--resume to begin anew\n",
+                writer->part);
+        return STATUS_USAGE;
+    }
     writer->bytes = whole_part(slice_of(content->data, content->size), &writer->entries, last);
     if (ftruncate(fileno(writer->file), (off_t)writer->bytes) != 0)
         return fail("cut", writer->part);

@@ -33,11 +33,18 @@ enum status stream_create(struct stream_writer *writer, const char *path, bool f
 
 /*
  * Goes on with what an interrupted run left in FILE.part, behind its last whole entry, which is
- * handed out as a view until the next call (data NULL: there is none); or begins one where nothing
- * was left. `header`: how many bytes of it are there; 0: the header is to be written.
+ * handed out as a view of `content` (data NULL: there is none); or begins one where nothing was
+ * left: writer->bytes is 0 where the header is to be written. STATUS_USAGE where the whole file is
+ * there already and `force` is false, and where what was left does not begin with `header`; it is
+ * not touched then.
  */
-enum status stream_resume(struct stream_writer *writer, const char *path, struct buffer *content,
-                          struct slice *last);
+struct stream_resumption {
+    const char *path;
+    struct slice header;
+    bool force;
+};
+enum status stream_resume(struct stream_writer *writer, const struct stream_resumption *resumption,
+                          struct buffer *content, struct slice *last);
 
 /* Writes what was appended to writer->out, `entries` of them entries. */
 enum status stream_write(struct stream_writer *writer, uint64_t entries);
@@ -62,8 +69,11 @@ struct stream_reader {
 };
 enum status stream_open(struct stream_reader *reader, const char *path);
 
-/* Whether all entries are, and are followed by the end that they ought to have. */
-bool stream_is_whole(const struct stream_reader *reader);
+/*
+ * What of the file is damaged, for a person, and at which offset; NULL: nothing. Up to the offset
+ * there are whole entries; without damage it is that of the end.
+ */
+const char *stream_damage(const struct stream_reader *reader, size_t *offset);
 
 /* The next entry of an export, a view; false where there is none. */
 bool stream_next_entry(struct stream_reader *reader, struct cubby_entry *entry);

@@ -1,5 +1,6 @@
 """Backup, restore, export, import: what the files hold, and what is refused."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -238,25 +239,76 @@ class Transfer(BackupTest):
                 with open(self.file, "rb") as file:
                     self.assertEqual(file.read(), whole, size)
 
-    def test_a_damaged_import_says_where_and_can_be_gone_on_with(self):
-        with Daemon() as daemon, Client(daemon) as client, Daemon() as other, Client(other) as second:
-            for i in range(2500):
-                client.call("put", f"{i:04}", i)
-            self.cubby(daemon, "export", self.file)
+    def test_an_export_goes_on_with_nothing_but_what_it_has_begun(self):
+        with Daemon() as daemon, Client(daemon) as client:
+            for i in range(20):
+                client.call("put", f"{'ab'[i % 2]}:{i}", i)
+            self.cubby(daemon, "export", self.file, "--prefix", "a:")
             with open(self.file, "rb") as file:
-                whole = file.read()
+                begun = file.read()[:100]
+            for content, options in ((begun, ("--prefix", "b:")), (begun, ()),
+                                     (b"somebody's notes", ("--prefix", "a:"))):
+                with open(self.file + ".part", "wb") as file:
+                    file.write(content)
+                os.unlink(self.file)
+                said = self.cubby(daemon, "export", self.file, "--resume", *options, status=2)
+                self.assertIn("was not begun with these options", said)
+                with open(self.file + ".part", "rb") as file:
+                    self.assertEqual(file.read(), content)
+                with open(self.file, "wb") as file:
+                    file.write(b"another")
+            said = self.cubby(daemon, "export", self.file, "--resume", status=2)
+            self.assertIn("give --force", said)
+            with open(self.file, "rb") as file:
+                self.assertEqual(file.read(), b"another")
+
+    def exported(self, daemon, client, count=2500, size=0):
+        """What a file is made of after these many puts."""
+        for i in range(count):
+            client.call("put", f"{i:04}", [i, "x" * size])
+        self.cubby(daemon, "export", self.file)
+        with open(self.file, "rb") as file:
+            return file.read()
+
+    def write(self, content):
+        with open(self.file, "wb") as file:
+            file.write(content)
+
+    def test_a_damaged_export_is_not_imported_and_the_place_is_told(self):
+        with Daemon() as daemon, Client(daemon) as client, Daemon() as other, Client(other) as second:
+            whole = self.exported(daemon, client)
             at = whole.index(msgpack.packb("1500")) - 1
-            with open(self.file, "wb") as file:
-                file.write(whole[:at] + b"\x93" + whole[at + 1:])
-            said = self.cubby(other, "import", self.file, status=5)
-            self.assertIn(f"damaged at offset {at}", said)
-            self.assertIn("go on with --from ", said)
-            self.assertEqual(second.call("count"), 1000)
-            offset = said.split("--from ")[1].split()[0]
-            with open(self.file, "wb") as file:
-                file.write(whole)
-            self.assertEqual(self.cubby(other, "import", self.file, "--from", offset), "1500 keys\n")
-            self.assertEqual(second.call("count"), 2500)
+            end = len(whole) - len(msgpack.packb({"entries": 2500, "sha1": "x" * 40}))
+            for content, place in ((whole[:at] + b"\x93" + whole[at + 1:], None),  # other fields
+                                   (whole[:at + 2] + b"7" + whole[at + 3:], end),  # another key
+                                   (whole[:at + 3], at), (whole[:at], at), (whole[:end], end),
+                                   (whole[:-1], end), (whole + b"x", end)):
+                self.write(content)
+                said = self.cubby(other, "import", self.file, status=5)
+                self.assertIn("is damaged at offset " + ("" if place is None else f"{place}: "), said)
+                self.assertIn("nothing is imported", said)
+            self.assertEqual(second.call("count"), 0)
+            self.write(whole[:at + 3])
+            said = self.cubby(other, "import", self.file, "--force")
+            self.assertIn(f"is damaged at offset {at}: ", said)
+            self.assertTrue(said.startswith("1500 keys\n"), said)
+            self.assertEqual(second.call("count"), 1500)
+
+    def test_an_interrupted_import_goes_on_from_the_offset_that_it_names(self):
+        with Daemon() as daemon, Client(daemon) as client, Daemon() as other, Client(other) as second, \
+                Daemon("--memory-limit", "2M") as small, Client(small) as first:
+            self.exported(daemon, client, size=1000)
+            said = self.cubby(small, "import", self.file, status=3)
+            self.assertIn("storage_full", said)
+            offset = int(said.split("go on with --from ")[1])
+            there = first.call("count")
+            self.assertGreater(there, 0)
+            self.assertEqual(self.cubby(other, "import", self.file, "--from", str(offset)),
+                             f"{2500 - there} keys\n")
+            self.assertEqual(second.call("count"), 2500 - there)
+            for wrong in (offset + 1, 1, 1 << 40):
+                said = self.cubby(other, "import", self.file, "--from", str(wrong), status=2)
+                self.assertIn(f"--from {wrong}: no entry of ", said)
 
     def test_expired_keys_are_counted_and_left_out(self):
         with Daemon() as daemon, Client(daemon) as client:
@@ -266,8 +318,9 @@ class Transfer(BackupTest):
             with open(self.file, "rb") as file:
                 objects = list(msgpack.Unpacker(file, raw=False))
             objects[2][3] = 1
-            with open(self.file, "wb") as file:
-                file.write(b"".join(msgpack.packb(each) for each in objects))
+            entries = b"".join(msgpack.packb(each) for each in objects[:-1])
+            end = {"entries": 2, "sha1": hashlib.sha1(entries).hexdigest().upper()}
+            self.write(entries + msgpack.packb(end))
             self.assertEqual(self.cubby(daemon, "import", self.file), "1 keys, 1 had expired\n")
 
     def test_what_is_no_export_is_refused(self):
