@@ -326,8 +326,8 @@ static bool take_deferred(struct exchanges *exchanges)
 }
 
 /*
- * What was deferred and is due. A heavy one has the turn without those in libzmq, who then have the
- * next one without such.
+ * What was deferred and is due. A heavy one has the turn without those in the inbox, who then have
+ * the next one without such.
  */
 static void drain_deferred(struct exchanges *exchanges)
 {

@@ -2,34 +2,53 @@
 
 #include <stdlib.h>
 
+#include "daemon/links.h"
 #include "store/hash.h"
 
-enum { LINES = 1024, SEED = 1 };
+enum { BUCKETS = 1024, SEED = 1 };
 
-/* The messages of a peer; of two, rarely, whose routing ids have the same hash. */
+/* The messages of a peer, one at least. */
 struct line {
-    struct router_message *first; /* NULL: it is not in the ring */
+    struct link link;      /* in one of the lists of struct inbox */
+    struct line *chain;    /* of its bucket */
+    struct bucket *bucket; /* where it is found */
+    struct router_message *first;
     struct router_message *last;
-    struct line *next; /* whose turn is after it */
-    uint64_t served;   /* in which turn it was last */
+};
+
+struct bucket {
+    struct line *lines;
+    uint64_t served; /* in which turn one of its peers was last; rarely they are two */
 };
 
 struct inbox {
-    struct line *first; /* whose turn it is */
-    struct line *last;
-    size_t taken; /* of `first` in a row */
+    struct link waiting;  /* lines that were not served in this turn, */
+    struct link served;   /* and those that were */
+    struct link unused;   /* as many as there may be messages */
+    struct line *current; /* the one that is being served, in neither list, or NULL */
+    size_t taken;         /* of it */
     uint64_t turn;
+    size_t read; /* messages in this turn */
     size_t count;
     size_t bytes;
     size_t limit; /* of count */
-    struct line lines[LINES];
+    struct bucket buckets[BUCKETS];
+    struct line lines[INBOX_MAX_REQUESTS];
 };
 
 struct inbox *inbox_new(void)
 {
     struct inbox *inbox = calloc(1, sizeof *inbox);
-    if (inbox != NULL)
-        inbox->limit = INBOX_MAX_REQUESTS;
+    if (inbox == NULL)
+        return NULL;
+    link_init(&inbox->waiting);
+    link_init(&inbox->served);
+    link_init(&inbox->unused);
+    for (size_t i = 0; i < INBOX_MAX_REQUESTS; i++) {
+        link_init(&inbox->lines[i].link);
+        link_append(&inbox->unused, &inbox->lines[i].link);
+    }
+    inbox->limit = INBOX_MAX_REQUESTS;
     return inbox;
 }
 
@@ -39,115 +58,132 @@ void inbox_free(struct inbox **pointer)
     *pointer = NULL;
 }
 
-/* The ring of lines. */
+/* Lines. */
 
-static void insert_line(struct inbox *inbox, struct line *line)
+static struct line *first_of(const struct link *list)
 {
-    line->next = inbox->first;
-    inbox->first = line;
+    return link_is_alone(list) ? NULL : link_owner(list->next, struct line, link);
 }
 
-static void append_line(struct inbox *inbox, struct line *line)
+static struct line *find(const struct bucket *bucket, struct slice peer)
 {
-    if (inbox->first == NULL)
-        inbox->first = line;
-    else
-        inbox->last->next = line;
-    inbox->last = line;
-    line->next = NULL;
+    struct line *line = bucket->lines;
+    while (line != NULL && !slice_equal(line->first->id, peer))
+        line = line->chain;
+    return line;
 }
 
-static bool was_served(const struct inbox *inbox, const struct line *line)
+static void begin_line(struct inbox *inbox, struct bucket *bucket, struct router_message *message)
 {
-    return line->served == inbox->turn;
+    struct line *line = first_of(&inbox->unused);
+    line->bucket = bucket;
+    line->chain = bucket->lines;
+    bucket->lines = line;
+    line->first = line->last = message;
+    link_append(bucket->served == inbox->turn ? &inbox->served : &inbox->waiting, &line->link);
 }
 
-/* One that was not served in this turn comes before those that were. */
-static void begin_line(struct inbox *inbox, struct line *line)
+static void end_line(struct inbox *inbox, struct line *line)
 {
-    if (inbox->first != NULL && inbox->taken == 0 && was_served(inbox, inbox->first) &&
-        !was_served(inbox, line))
-        insert_line(inbox, line);
-    else
-        append_line(inbox, line);
-}
-
-static void next_line(struct inbox *inbox)
-{
-    inbox->first = inbox->first->next;
-    inbox->taken = 0;
-}
-
-static struct line *line_of(struct inbox *inbox, struct slice peer)
-{
-    return &inbox->lines[hash_bytes(SEED, peer) % LINES];
+    struct line **at = &line->bucket->lines;
+    while (*at != line)
+        at = &(*at)->chain;
+    *at = line->chain;
+    link_append(&inbox->unused, &line->link);
 }
 
 static void add(struct inbox *inbox, struct router_message *message)
 {
-    struct line *line = line_of(inbox, message->id);
+    struct bucket *bucket = &inbox->buckets[hash_bytes(SEED, message->id) % BUCKETS];
+    struct line *line = find(bucket, message->id);
     message->next = NULL;
-    if (line->first == NULL) {
-        line->first = message;
-        begin_line(inbox, line);
+    if (line == NULL) {
+        begin_line(inbox, bucket, message);
     } else {
         line->last->next = message;
+        line->last = message;
     }
-    line->last = message;
     inbox->count++;
     inbox->bytes += message->bytes.size;
 }
 
-void inbox_begin_turn(struct inbox *inbox)
+/* Reading. */
+
+static bool reads_more(const struct inbox *inbox)
 {
-    inbox->turn++;
+    return inbox->count < INBOX_MAX_REQUESTS && inbox->bytes < INBOX_MAX_BYTES &&
+           (inbox->count < inbox->limit || inbox->read < INBOX_MIN_REQUESTS);
 }
 
 void inbox_fill(struct inbox *inbox, struct router *router)
 {
-    while (inbox->count < inbox->limit && inbox->bytes < INBOX_MAX_BYTES) {
+    while (reads_more(inbox)) {
         struct router_message *message = router_receive(router);
         if (message == NULL)
             return;
+        inbox->read++;
         add(inbox, message);
     }
 }
 
-/* The first line has no more, or has had its share. */
-static void advance(struct inbox *inbox)
+/* Taking. */
+
+static void begin_share(struct inbox *inbox)
 {
-    struct line *line = inbox->first;
-    if (line->first == NULL) {
-        next_line(inbox);
-    } else if (inbox->taken >= INBOX_OF_ONE) {
-        next_line(inbox);
-        append_line(inbox, line);
-    }
+    inbox->current = first_of(&inbox->waiting);
+    if (inbox->current == NULL)
+        inbox->current = first_of(&inbox->served);
+    if (inbox->current != NULL)
+        link_remove(&inbox->current->link);
+    inbox->taken = 0;
+}
+
+static void end_share(struct inbox *inbox)
+{
+    struct line *line = inbox->current;
+    inbox->current = NULL;
+    if (line->first == NULL)
+        end_line(inbox, line);
+    else
+        link_append(&inbox->served, &line->link);
+}
+
+void inbox_begin_turn(struct inbox *inbox)
+{
+    struct line *line;
+    if (inbox->current != NULL)
+        end_share(inbox);
+    while ((line = first_of(&inbox->served)) != NULL)
+        link_append(&inbox->waiting, &line->link);
+    inbox->turn++;
+    inbox->read = 0;
 }
 
 struct router_message *inbox_take(struct inbox *inbox)
 {
-    struct line *line = inbox->first;
+    if (inbox->current == NULL)
+        begin_share(inbox);
+    struct line *line = inbox->current;
     if (line == NULL)
         return NULL;
     struct router_message *message = line->first;
     line->first = message->next;
-    line->served = inbox->turn;
+    line->bucket->served = inbox->turn;
     inbox->count--;
     inbox->bytes -= message->bytes.size;
-    inbox->taken++;
-    advance(inbox);
+    if (line->first == NULL || ++inbox->taken >= INBOX_OF_ONE)
+        end_share(inbox);
     return message;
 }
 
 bool inbox_changes_peer(const struct inbox *inbox)
 {
-    return inbox->taken == 0;
+    return inbox->current == NULL;
 }
 
 bool inbox_went_round(const struct inbox *inbox)
 {
-    return inbox->first == NULL || was_served(inbox, inbox->first);
+    return link_is_alone(&inbox->waiting);
 }
 
 void inbox_end_turn(struct inbox *inbox, size_t carried_out, bool took_long)

@@ -12,10 +12,11 @@
  *     inbox_changes_peer(inbox)          a good moment to end the turn
  *     inbox_end_turn(inbox, n, false)
  *
- * Requests of a peer keep their order. Peers have their turns in the order in which the first
- * request of each was read, INBOX_OF_ONE requests at a time; but where all were served in this
- * turn, whoever comes new is the next. It has no sockets of its own and no clock, and all memory is
- * taken at the start, so that nothing can fail later. Messages stay where the router has them.
+ * Requests of a peer keep their order. Peers have their shares in the order in which the first
+ * request of each was read, and who had none in this turn comes before those who had. A share is
+ * INBOX_OF_ONE requests, and ends with the turn: where requests take long, nobody has many of them
+ * in a row. It has no sockets of its own and no clock, and all memory is taken at the start, so
+ * that nothing can fail later. Messages stay where the router has them.
  */
 #ifndef DAEMON_INBOX_H
 #define DAEMON_INBOX_H
@@ -25,7 +26,7 @@
 enum {
     INBOX_MAX_REQUESTS = 4096,
     INBOX_MAX_BYTES = 1 << 20, /* of their payloads, which the last one may pass */
-    INBOX_MIN_REQUESTS = 16,   /* so many are read at any time, however long they take */
+    INBOX_MIN_REQUESTS = 16,   /* a turn reads so many, whatever is left of those before */
     INBOX_OF_ONE = 128,        /* of one peer in a row, where others wait */
 };
 
@@ -37,6 +38,7 @@ struct inbox *inbox_new(void);
 /* What it holds is not answered. */
 void inbox_free(struct inbox **inbox);
 
+/* From now on nobody has been served. */
 void inbox_begin_turn(struct inbox *inbox);
 
 /* Reads what is waiting, as far as there is room. */
@@ -45,12 +47,10 @@ void inbox_fill(struct inbox *inbox, struct router *router);
 /* Takes the next message, which is the router's; NULL: none is left. */
 struct router_message *inbox_take(struct inbox *inbox);
 
-/* Whether the next message is of another peer than the last one that was taken, or there is none.
- */
+/* Whether the next message begins a share, or there is none. */
 bool inbox_changes_peer(const struct inbox *inbox);
 
-/* Whether the next message is of a peer of whom some were taken since inbox_fill, or there is none.
- */
+/* Whether no message is left of a peer that has had no share since inbox_begin_turn. */
 bool inbox_went_round(const struct inbox *inbox);
 
 /*

@@ -198,7 +198,52 @@ Test(inbox, who_comes_when_all_were_served_is_the_next)
     begin_turn();
     send_of("3");
     inbox_fill(inbox, &router);
-    cr_assert_eq(take(), '0', "all have the new turn before them");
+    cr_assert_eq(take(), '1', "all have the new turn before them");
+    cr_assert_eq(take_in_a_row(), INBOX_OF_ONE - 1);
+    cr_assert_eq(taken[3], 1);
+}
+
+Test(inbox, all_who_come_when_the_others_were_served_are_before_them)
+{
+    send_many(0, (size_t)2 * INBOX_OF_ONE);
+    begin_turn();
+    for (size_t i = 0; i < INBOX_OF_ONE; i++)
+        cr_assert_eq(take(), '0');
+    for (int i = 1; i <= 3; i++) {
+        send_next(i);
+        inbox_fill(inbox, &router);
+    }
+    cr_assert_eq(take(), '1');
+    cr_assert_eq(take(), '2');
+    cr_assert_eq(take(), '3');
+    cr_assert_eq(take(), '0');
+}
+
+Test(inbox, a_share_ends_with_the_turn)
+{
+    send_many(0, INBOX_OF_ONE);
+    begin_turn();
+    send_of("1");
+    inbox_fill(inbox, &router);
+    cr_assert_eq(take(), '0');
+    begin_turn();
+    cr_assert_eq(take(), '1');
+    cr_assert_eq(take(), '0');
+}
+
+Test(inbox, each_turn_reads_some_whatever_is_left_of_those_before)
+{
+    send_many(0, MANY / 2);
+    begin_turn();
+    inbox_end_turn(inbox, 1, true);
+    send_many(1, MANY);
+    begin_turn();
+    cr_assert_eq(inbox_count(inbox), MANY / 2 + INBOX_MIN_REQUESTS);
+    inbox_fill(inbox, &router);
+    cr_assert_eq(inbox_count(inbox), MANY / 2 + INBOX_MIN_REQUESTS, "once");
+    for (int i = 0; i < MANY; i++)
+        begin_turn();
+    cr_assert_eq(inbox_count(inbox), MANY);
 }
 
 Test(inbox, a_turn_of_few_requests_has_not_gone_round_where_it_began_anew)
@@ -244,6 +289,41 @@ Test(inbox, after_turns_that_took_long_fewer_are_read_ahead)
         inbox_end_turn(inbox, 1, false);
     begin_turn();
     cr_assert_eq(inbox_count(inbox), MANY);
+}
+
+enum { CROWD = 200 };
+
+/* The number that the next request is. */
+static int take_number(void)
+{
+    int number;
+    struct router_message *message = inbox_take(inbox);
+    if (message == NULL)
+        return -1;
+    memcpy(&number, message->bytes.data, sizeof number);
+    give_back(message);
+    return number;
+}
+
+Test(inbox, peers_are_told_apart_by_all_of_their_routing_ids)
+{
+    void *crowd[CROWD]; /* some of them have the same bucket, whatever the hash */
+    for (int i = 0; i < CROWD; i++) {
+        crowd[i] = zmq_socket(zmq, ZMQ_DEALER);
+        cr_assert_eq(zmq_connect(crowd[i], "inproc://requests"), 0);
+    }
+    for (int i = 0; i < 2 * CROWD; i++)
+        zmq_send(crowd[i % CROWD], &(int){i % CROWD}, sizeof(int), 0);
+    begin_turn();
+    for (int i = 0; i < CROWD; i++) {
+        int first = take_number();
+        cr_assert(first >= 0 && !inbox_changes_peer(inbox));
+        cr_assert_eq(take_number(), first);
+        cr_assert(inbox_changes_peer(inbox));
+        zmq_setsockopt(crowd[first], ZMQ_LINGER, &(int){0}, sizeof(int));
+        zmq_close(crowd[first]);
+    }
+    cr_assert_eq(inbox_count(inbox), 0);
 }
 
 Test(inbox, a_message_of_many_parts_is_one)

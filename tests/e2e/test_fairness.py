@@ -12,6 +12,7 @@ from harness import (DEADLINE_S, Client, Daemon, Raw, Subscriber, check_reply, d
 
 TURN_ENOUGH = 256  # as in daemon/exchanges.h
 WINDOW = 16
+INBOX_OF_ONE = 128  # as in daemon/inbox.h
 DEFERRED_MAX_REQUESTS = 1024  # as in daemon/deferred.h
 KEYS = 50
 LONG_READ = [["scan", [{"keys_only": True, "limit": 10_000}]]] * 5  # few bytes, and milliseconds
@@ -246,6 +247,22 @@ class HeavyRequests(Case):
         self.hog.close()
         eventually(lambda: self.total() == 10_000 * self.sent, "all batches are carried out")
         self.assertEqual(self.other.call("stats")["undelivered"] > 0, True)
+
+    def test_few_are_carried_out_between_two_requests_of_another_though_more_are_there_than_may_wait(self):
+        self.fill()
+        puts, count = 9, DEFERRED_MAX_REQUESTS + 8 * INBOX_OF_ONE
+        self.other.call("ping")
+        self.pause()
+        for msgid in range(count):
+            self.hog.send_payload(request(msgid, "batch", LONG_READ))
+        self.resume()
+        self.check_replies(self.hog, [0])
+        seqs = [self.other.call("put", "other", number) for number in range(puts)]
+        heavy = [check_reply(self.hog.receive_payload())[3]["seq"]]
+        while heavy[-1] < seqs[-1]:
+            heavy.append(check_reply(self.hog.receive_payload())[3]["seq"])
+        between = sorted(heavy.count(seq) for seq in seqs[:-1])
+        self.assertLess(between[len(between) // 2], WINDOW, between)
 
     def test_more_than_fit_are_carried_out_in_order(self):
         count = 3 * DEFERRED_MAX_REQUESTS
