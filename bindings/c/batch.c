@@ -10,7 +10,8 @@ struct cubby_batch {
     uint32_t operation_count;
     struct buffer guards;
     uint32_t guard_count;
-    bool misused;         /* a value is not one object */
+    const char *misuse;   /* what is wrong with the first operation that cannot be sent; or NULL */
+    uint32_t misused;     /* its index */
     struct buffer result; /* of the last run, and its elements: */
     struct cubby_bytes *results;
     size_t result_count;
@@ -36,13 +37,13 @@ void cubby_batch_clear(struct cubby_batch *batch)
     buffer_clear(&batch->guards);
     batch->operation_count = 0;
     batch->guard_count = 0;
-    batch->misused = false;
+    batch->misuse = NULL;
     clear_result(batch);
 }
 
 void cubby_batch_free(struct cubby_batch **batch)
 {
-    if (*batch == NULL)
+    if (batch == NULL || *batch == NULL)
         return;
     buffer_free(&(*batch)->operations);
     buffer_free(&(*batch)->guards);
@@ -58,6 +59,21 @@ size_t cubby_batch_count(const struct cubby_batch *batch)
 }
 
 /* ---- Building ------------------------------------------------------------------------------- */
+
+/* The operation that is being added; the run says so. */
+static void note_misuse(struct cubby_batch *batch, const char *misuse)
+{
+    if (batch->misuse != NULL)
+        return;
+    batch->misuse = misuse;
+    batch->misused = batch->operation_count;
+}
+
+static void check_value(struct cubby_batch *batch, struct cubby_bytes value)
+{
+    if (!params_is_object(value))
+        note_misuse(batch, "a value in the batch is not one encoded MessagePack object");
+}
 
 /* [method, …: the params have to follow in the buffer that it returns. */
 static struct buffer *open_operation(struct cubby_batch *batch, const char *method)
@@ -77,7 +93,7 @@ size_t cubby_batch_get(struct cubby_batch *batch, struct cubby_bytes key)
 size_t cubby_batch_put(struct cubby_batch *batch, struct cubby_bytes key, struct cubby_bytes value,
                        const struct cubby_put_options *options)
 {
-    batch->misused |= !params_is_object(value);
+    check_value(batch, value);
     params_put(open_operation(batch, "put"), key, value, options);
     return batch->operation_count - 1;
 }
@@ -124,8 +140,11 @@ size_t cubby_batch_delete_range(struct cubby_batch *batch, const struct cubby_ra
 
 size_t cubby_batch_call(struct cubby_batch *batch, const char *method, struct cubby_bytes params)
 {
-    struct buffer *out = open_operation(batch, method);
-    batch->misused |= params.data != NULL && !params_is_object(params);
+    if (method == NULL)
+        note_misuse(batch, "an operation without a method");
+    if (params.data != NULL)
+        check_value(batch, params);
+    struct buffer *out = open_operation(batch, method != NULL ? method : "");
     if (params.data == NULL)
         params_none(out);
     else
@@ -146,7 +165,7 @@ void cubby_batch_guard(struct cubby_batch *batch, struct cubby_bytes key, uint64
 size_t cubby_batch_queue_push(struct cubby_batch *batch, struct cubby_bytes queue,
                               struct cubby_bytes body, const struct cubby_push_options *options)
 {
-    batch->misused |= !params_is_object(body);
+    check_value(batch, body);
     params_queue_push(open_operation(batch, "queue.push"), queue, body, options);
     return batch->operation_count - 1;
 }
@@ -215,8 +234,8 @@ size_t cubby_batch_queue_job(struct cubby_batch *batch, uint64_t id)
 size_t cubby_batch_queue_peek(struct cubby_batch *batch, struct cubby_bytes queue,
                               const struct cubby_peek_options *options)
 {
-    batch->misused |=
-        options != NULL && options->after.data != NULL && !params_is_object(options->after);
+    if (options != NULL && options->after.data != NULL)
+        check_value(batch, options->after);
     params_queue_peek(open_operation(batch, "queue.peek"), queue, options);
     return batch->operation_count - 1;
 }
@@ -255,15 +274,25 @@ size_t cubby_batch_queue_drop(struct cubby_batch *batch, struct cubby_bytes queu
 
 /* ---- Running -------------------------------------------------------------------------------- */
 
+static enum cubby_status refuse_misuse(struct cubby *cubby, const struct cubby_batch *batch)
+{
+    handle_fail(cubby, CUBBY_MISUSE, batch->misuse);
+    cubby->failure.error.has = CUBBY_HAS_INDEX;
+    cubby->failure.error.index = batch->misused;
+    return CUBBY_MISUSE;
+}
+
 static enum cubby_status begin(struct cubby *cubby, const struct cubby_batch *batch)
 {
+    if (cubby == NULL || batch == NULL)
+        return handle_fail(cubby, CUBBY_MISUSE, "there is no batch");
     struct buffer *out = &cubby->out;
     if (batch->operations.failed || batch->guards.failed)
         return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the batch");
-    if (batch->misused)
-        return handle_fail(cubby, CUBBY_MISUSE,
-                           "a value in the batch is not one encoded MessagePack object");
-    request_begin(cubby, "batch");
+    if (batch->misuse != NULL)
+        return refuse_misuse(cubby, batch);
+    if (!request_begin(cubby, "batch"))
+        return CUBBY_MISUSE;
     wire_pack_array(out, batch->guard_count > 0 ? 2 : 1);
     wire_pack_array(out, batch->operation_count);
     buffer_append(out, batch->operations.data, batch->operations.size);
@@ -325,8 +354,9 @@ enum cubby_status cubby_batch_run(struct cubby *cubby, struct cubby_batch *batch
                                   const struct cubby_call_options *options)
 {
     struct cubby_bytes result;
-    clear_result(batch);
     enum cubby_status status = begin(cubby, batch);
+    if (batch != NULL)
+        clear_result(batch);
     if (status == CUBBY_OK)
         status = request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
     if (status == CUBBY_OK)

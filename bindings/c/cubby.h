@@ -15,8 +15,11 @@
  *     cubby_close(&cubby);
  *
  * Threads: a handle, and what was made with it, is used by one thread at a time; handles are
- * independent of each other. A handle does not survive fork(). No function installs signal
- * handlers or prints.
+ * independent of each other. No function installs signal handlers or prints.
+ *
+ * fork(): a handle is of the process that opened it. In a child all that waits, cubby_poll among
+ * it, is CUBBY_MISUSE, what is sent goes nowhere, and cubby_close frees the child's copy without
+ * a word to the daemon or to the parent, but for what libzmq holds. Close it there, and open one.
  *
  * Bytes: keys and values are `struct cubby_bytes`, a pointer and a size. What is passed in is
  * copied before the function returns. What comes out is a view; how long it lives is said where
@@ -34,6 +37,10 @@
  *
  * Errors: functions return an enum cubby_status, and cubby_last_error says more. Out parameters are
  * written only on CUBBY_OK, and may be NULL where the caller does not want them.
+ *
+ * NULL where a handle, a watch, a callback, a method or a batch to be run has to be is CUBBY_MISUSE
+ * (else -1, false, zeros, or nothing done). Other pointers that a prototype takes are
+ * not NULL unless it is said here or there, and what was closed, cancelled or freed is not used.
  *
  * A request that ends with CUBBY_TIMEOUT may or may not have been carried out: the daemon may be
  * away or slow, or the reply lost with its connection. Where it matters, repeat the request with
@@ -107,7 +114,7 @@ enum cubby_status {
 CUBBY_API const char *cubby_status_text(enum cubby_status status);
 
 struct cubby_bytes {
-    const void *data; /* NULL: not given, where that means something */
+    const void *data; /* NULL: not given, whatever the size; where it has to be, as if empty */
     size_t size;
 };
 
@@ -119,11 +126,11 @@ static inline struct cubby_bytes cubby_data(const void *data, size_t size)
     return bytes;
 }
 
-/* The bytes of a zero-terminated string, without the zero. */
+/* The bytes of a zero-terminated string, without the zero; NULL: not given. */
 static inline struct cubby_bytes cubby_text(const char *text)
 {
     size_t size = 0;
-    while (text[size] != 0)
+    while (text != NULL && text[size] != 0)
         size++;
     return cubby_data(text, size);
 }
@@ -173,7 +180,10 @@ struct cubby_call_options {
 /*
  * Makes a handle and starts connecting. Never blocks; that the daemon is away shows only in
  * requests that time out. Requests sent before the connection is up leave once it is.
- * CUBBY_SYSTEM for a malformed endpoint, CUBBY_NO_MEMORY; *cubby is NULL then.
+ * CUBBY_NO_MEMORY, or CUBBY_SYSTEM, and errno says why: EINVAL for an endpoint that is malformed,
+ * or by which nobody can be reached (inproc without `zmq_context`), EPROTONOSUPPORT for another
+ * transport, EMFILE where descriptors are out; *cubby is NULL then. The broadcast's endpoint is
+ * first looked at when it is first needed, by a subscription.
  */
 CUBBY_API enum cubby_status cubby_open(struct cubby **cubby, const struct cubby_options *options);
 
@@ -181,13 +191,17 @@ CUBBY_API enum cubby_status cubby_open(struct cubby **cubby, const struct cubby_
  * Ends the handle, its subscriptions, and its outstanding requests: their callbacks are called
  * with CUBBY_CLOSED, and what they send is refused with it. Sets *cubby to NULL; a NULL handle is
  * fine. What was sent and not yet written to the network is dropped. From a callback it does
- * nothing.
+ * nothing, *cubby stays, and cubby_last_error says so.
+ *
+ * Subscriptions, watches and mirrors are freed with it: whoever ends them himself does so before.
+ * Pages, jobs, batches and buffers are the program's, before and after.
  */
 CUBBY_API void cubby_close(struct cubby **cubby);
 
 /*
- * The failure of the last call on the handle that did not return CUBBY_OK. Never NULL; lives
- * until the next such failure. Failures of asynchronous requests come with their replies instead.
+ * The failure of the last call on the handle that did not return CUBBY_OK. Never NULL, not for a
+ * NULL handle either; lives until the next such failure. Failures of asynchronous requests come
+ * with their replies instead.
  */
 CUBBY_API const struct cubby_error *cubby_last_error(const struct cubby *cubby);
 
@@ -378,7 +392,8 @@ CUBBY_API enum cubby_status cubby_delete_range(struct cubby *cubby, const struct
  * A batch is one transaction: its operations are executed in order, all or none. Build it, run
  * it, and read its results by index; the same batch may then be cleared and built anew, or run
  * again as it is. It belongs to no handle. An allocation that fails while building is remembered
- * and returned by the run.
+ * and returned by the run, and so is an operation that cannot be sent, with its `index`. A callback
+ * leaves alone the batch that is being run.
  *
  *     struct cubby_batch *batch = cubby_batch_new();
  *     cubby_batch_guard(batch, from, version);
@@ -471,8 +486,9 @@ struct cubby_reply {
 };
 
 /*
- * May send further requests, subscribe and unsubscribe; may not call what waits (cubby_poll, the
- * functions named after methods, cubby_batch_run) nor cubby_close.
+ * May send further requests, subscribe and unsubscribe, open and cancel watches, open mirrors; may
+ * not call what waits (cubby_poll, the functions named after methods, cubby_batch_run,
+ * cubby_watch_next), which is CUBBY_MISUSE, nor cubby_close. Other handles it may use as it likes.
  */
 typedef void cubby_callback(void *context, const struct cubby_reply *reply);
 

@@ -81,6 +81,11 @@ struct cubby_subscriber {
      * to another epoch. A copy has to be made afresh, by scanning. NULL: not told.
      */
     void (*on_reset)(void *context, const struct cubby_reset *reset);
+    /*
+     * The daemon refuses to say what is missing, or its answer is not understood; it is asked
+     * again, every second. That it is away is not told: see `live`. NULL: not told.
+     */
+    void (*on_error)(void *context, const struct cubby_error *error);
 };
 
 struct cubby_subscribe_options {
@@ -150,7 +155,8 @@ struct cubby_watch_page {
     uint64_t to;
 };
 
-/* Never blocks; the watch starts with the next call of what waits. CUBBY_NO_MEMORY. */
+/* Never blocks; the watch starts with the next call of what waits. CUBBY_NO_MEMORY; CUBBY_MISUSE
+ * with nowhere to put it. */
 CUBBY_API enum cubby_status cubby_watch_open(struct cubby *cubby, struct cubby_bytes prefix,
                                              struct cubby_watch **watch,
                                              const struct cubby_watch_options *options);
@@ -159,7 +165,8 @@ CUBBY_API enum cubby_status cubby_watch_open(struct cubby *cubby, struct cubby_b
  * The next page with changes, waiting for it at most timeout_ms (0: does not wait; CUBBY_FOREVER).
  * CUBBY_TIMEOUT where none came in time; CUBBY_COMPACTED where history from there is not kept, or
  * the daemon's is another: the watch has ended and says so for ever; CUBBY_BUSY or
- * CUBBY_UNAVAILABLE where none came in time and that is why. CUBBY_MISUSE from a callback.
+ * CUBBY_UNAVAILABLE where none came in time and that is why; CUBBY_CLOSED where a callback has
+ * cancelled the watch meanwhile. CUBBY_MISUSE from a callback.
  */
 CUBBY_API enum cubby_status cubby_watch_next(struct cubby_watch *watch,
                                              struct cubby_watch_page **page, int64_t timeout_ms);
@@ -170,7 +177,8 @@ CUBBY_API void cubby_watch_page_free(struct cubby_watch_page **page);
 /*
  * Lets the daemon send `pages` more (1 to 2^32-1), where the watch was opened with credit. Pages
  * without changes, which tell of the others' seqs every few seconds, spend credit too. Without
- * credit the watch is silent, and keeps its place as long as history is kept.
+ * credit the watch is silent, and keeps its place as long as history is kept. A watch that has
+ * ended returns why.
  */
 CUBBY_API enum cubby_status cubby_watch_credit(struct cubby_watch *watch, uint32_t pages);
 
@@ -216,7 +224,8 @@ struct cubby_mirror_options {
     struct cubby_bytes epoch; /* of `since`; NULL data: the daemon's of now */
 };
 
-/* Never blocks; the mirror starts with the next cubby_poll. CUBBY_NO_MEMORY. */
+/* Never blocks; the mirror starts with the next cubby_poll. `events` may be NULL, for none.
+ * CUBBY_NO_MEMORY; CUBBY_MISUSE with nowhere to put it. */
 CUBBY_API enum cubby_status cubby_mirror_open(struct cubby *cubby, struct cubby_bytes prefix,
                                               const struct cubby_mirror_events *events,
                                               void *context, struct cubby_mirror **mirror,

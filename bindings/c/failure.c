@@ -134,11 +134,15 @@ enum cubby_status failure_from_reply(struct failure *failure, const struct wire_
     return failure->error.status;
 }
 
-void failure_copy(struct failure *to, const struct failure *from)
+void failure_keep(struct failure *failure, const struct cubby_error *error)
 {
-    *to = *from;
-    to->error.code = to->code;
-    to->error.message = to->message;
-    if (to->error.key.data != NULL)
-        to->error.key.data = to->key;
+    failure->error = *error;
+    failure->error.code = failure->code;
+    failure->error.message = failure->message;
+    copy_text(failure->code, sizeof(failure->code), slice_of_text(error->code));
+    copy_text(failure->message, sizeof(failure->message), slice_of_text(error->message));
+    if (error->key.size > 0)
+        memcpy(failure->key, error->key.data, error->key.size);
+    if (error->key.data != NULL)
+        failure->error.key.data = failure->key;
 }

@@ -25,6 +25,7 @@ enum cubby_status failure_set(struct failure *failure, enum cubby_status status,
  * out, and so is the part of a text that is longer than any daemon sends. */
 enum cubby_status failure_from_reply(struct failure *failure, const struct wire_reply *reply);
 
-void failure_copy(struct failure *to, const struct failure *from);
+/* Keeps an error with what it points to. */
+void failure_keep(struct failure *failure, const struct cubby_error *error);
 
 #endif

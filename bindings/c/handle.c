@@ -1,9 +1,11 @@
 #include "bindings/c/handle.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,7 +24,10 @@ enum {
     RECONNECT_MAX_MS = 2000, /* … this */
     HEARTBEAT_MS = 5000,     /* a connection that answers no ping for HEARTBEAT_TIMEOUT_MS … */
     HEARTBEAT_TIMEOUT_MS = 15000, /* … is made anew */
-    MAX_POLL_MS = 3600 * 1000,    /* longer waits are made of several */
+    SOCKET_DESCRIPTORS = 6,       /* of libzmq: a socket, the context, its reaper, one connection */
+    THREAD_DESCRIPTORS = 2,       /* of each of its I/O threads */
+    MAX_DESCRIPTORS = 64,
+    MAX_POLL_MS = 3600 * 1000, /* longer waits are made of several */
 };
 
 const char *cubby_version(void)
@@ -44,7 +49,31 @@ int64_t due_ms(int64_t now, int64_t timeout_ms)
 
 enum cubby_status handle_fail(struct cubby *cubby, enum cubby_status status, const char *message)
 {
-    return failure_set(&cubby->failure, status, "%s", message);
+    return cubby != NULL ? failure_set(&cubby->failure, status, "%s", message) : status;
+}
+
+/* libzmq has no threads in a child: it neither sends nor receives, and says EINTR for ever. */
+static bool is_forked(const struct cubby *cubby)
+{
+    return cubby->pid != getpid();
+}
+
+static enum cubby_status fail_forked(struct cubby *cubby, const char *call)
+{
+    return failure_set(&cubby->failure, CUBBY_MISUSE,
+                       "%s in a child by fork(): close the handle, and open one of its own", call);
+}
+
+enum cubby_status handle_may_wait(struct cubby *cubby, const char *call)
+{
+    if (cubby == NULL)
+        return CUBBY_MISUSE;
+    if (cubby->dispatching)
+        return failure_set(&cubby->failure, CUBBY_MISUSE,
+                           "%s in a callback: it waits; send a request instead, or wait when "
+                           "cubby_poll has returned",
+                           call);
+    return is_forked(cubby) ? fail_forked(cubby, call) : CUBBY_OK;
 }
 
 enum cubby_status handle_fail_system(struct cubby *cubby, const char *what)
@@ -54,7 +83,12 @@ enum cubby_status handle_fail_system(struct cubby *cubby, const char *what)
 
 const struct cubby_error *cubby_last_error(const struct cubby *cubby)
 {
-    return &cubby->failure.error;
+    static const struct cubby_error no_handle = {
+        .status = CUBBY_MISUSE,
+        .code = "misuse",
+        .message = "there is no handle: it was not opened, or is closed",
+    };
+    return cubby != NULL ? &cubby->failure.error : &no_handle;
 }
 
 /* ---- Sockets -------------------------------------------------------------------------------- */
@@ -101,9 +135,29 @@ static int close_after_failure(void *socket)
     return -1;
 }
 
+/*
+ * libzmq ends the program where it finds no descriptor for one of its threads, which the first
+ * socket of a context starts. -1 with errno where there are not as many as that may take.
+ */
+static int find_descriptors(void *context)
+{
+    int held[MAX_DESCRIPTORS];
+    int wanted = SOCKET_DESCRIPTORS + THREAD_DESCRIPTORS * zmq_ctx_get(context, ZMQ_IO_THREADS);
+    int found = 0;
+    while (found < wanted && found < MAX_DESCRIPTORS &&
+           (held[found] = eventfd(0, EFD_CLOEXEC)) >= 0)
+        found++;
+    int error = errno;
+    bool enough = found == wanted || found == MAX_DESCRIPTORS;
+    while (found > 0)
+        close(held[--found]);
+    errno = error;
+    return enough ? 0 : -1;
+}
+
 void *handle_socket(struct cubby *cubby, int type)
 {
-    void *socket = zmq_socket(cubby->context, type);
+    void *socket = find_descriptors(cubby->context) == 0 ? zmq_socket(cubby->context, type) : NULL;
     if (socket == NULL)
         return NULL;
     if (set_common(socket) != 0) {
@@ -113,15 +167,47 @@ void *handle_socket(struct cubby *cubby, int type)
     return socket;
 }
 
+/*
+ * What zmq_connect lets through although nobody can ever be reached by it: a port over 65,535, of
+ * which it takes the lower bits, port 0, and inproc in a context of the handle's own.
+ */
+static bool is_reachable(const struct cubby *cubby, const char *endpoint)
+{
+    const char *port = strrchr(endpoint, ':');
+    if (strncmp(endpoint, "inproc://", strlen("inproc://")) == 0)
+        return !cubby->owns_context;
+    if (strncmp(endpoint, "tcp://", strlen("tcp://")) != 0 || !isdigit((unsigned char)port[1]))
+        return true;
+    errno = 0;
+    unsigned long number = strtoul(port + 1, NULL, 10);
+    return errno == 0 && number >= 1 && number <= UINT16_MAX;
+}
+
+/* A signal handler that runs breaks it off before it has begun. */
+static int connect_to(const struct cubby *cubby, void *socket, const char *endpoint)
+{
+    int rc;
+    do
+        rc = zmq_connect(socket, endpoint);
+    while (rc != 0 && errno == EINTR && !is_forked(cubby));
+    return rc;
+}
+
 int handle_connect(struct cubby *cubby, void *socket, const char *endpoint)
 {
-    if (zmq_connect(socket, endpoint) != 0 || handle_watch(cubby, socket) != 0)
+    if (!is_reachable(cubby, endpoint)) {
+        errno = EINVAL;
+        return close_after_failure(socket);
+    }
+    if (connect_to(cubby, socket, endpoint) != 0 || handle_watch(cubby, socket) != 0)
         return close_after_failure(socket);
     return 0;
 }
 
 void handle_disconnect(struct cubby *cubby, void *socket)
 {
+    if (is_forked(cubby)) /* the parent's, and so is the list of the epoll */
+        return;
     if (cubby->fd >= 0)
         epoll_ctl(cubby->fd, EPOLL_CTL_DEL, descriptor_of(socket), NULL);
     zmq_close(socket);
@@ -137,6 +223,8 @@ static void *connect_dealer(struct cubby *cubby)
 
 int cubby_fd(struct cubby *cubby)
 {
+    if (cubby == NULL)
+        return -1;
     if (cubby->fd >= 0)
         return cubby->fd;
     cubby->fd = epoll_create1(EPOLL_CLOEXEC);
@@ -173,12 +261,20 @@ static enum cubby_status connect_handle(struct cubby *cubby, const struct cubby_
     return cubby->socket != NULL ? CUBBY_OK : CUBBY_SYSTEM;
 }
 
+/* A signal handler that runs breaks it off, with the context half ended. */
+static void end_context(struct cubby *cubby)
+{
+    if (!cubby->owns_context || cubby->context == NULL || is_forked(cubby))
+        return;
+    while (zmq_ctx_term(cubby->context) != 0 && errno == EINTR)
+        ;
+}
+
 static void release(struct cubby *cubby)
 {
     if (cubby->socket != NULL)
         handle_disconnect(cubby, cubby->socket);
-    if (cubby->owns_context && cubby->context != NULL)
-        zmq_ctx_term(cubby->context);
+    end_context(cubby);
     if (cubby->fd >= 0)
         close(cubby->fd);
     zmq_msg_close(&cubby->messages[0]);
@@ -194,11 +290,14 @@ static void release(struct cubby *cubby)
 enum cubby_status cubby_open(struct cubby **cubby, const struct cubby_options *options)
 {
     const struct cubby_options none = {0};
+    if (cubby == NULL)
+        return CUBBY_MISUSE;
     *cubby = NULL;
     struct cubby *opened = calloc(1, sizeof(*opened));
     if (opened == NULL)
         return CUBBY_NO_MEMORY;
     opened->fd = -1;
+    opened->pid = getpid();
     opened->next_due_ms = NEVER_MS;
     opened->items = malloc(sizeof(*opened->items));
     zmq_msg_init(&opened->messages[0]);
@@ -206,7 +305,9 @@ enum cubby_status cubby_open(struct cubby **cubby, const struct cubby_options *o
     handle_fail(opened, CUBBY_OK, "nothing has failed");
     enum cubby_status status = connect_handle(opened, options != NULL ? options : &none);
     if (status != CUBBY_OK) {
+        int error = errno;
         release(opened);
+        errno = error == ENOCOMPATPROTO ? EPROTONOSUPPORT : error;
         return status;
     }
     *cubby = opened;
@@ -397,7 +498,7 @@ static int64_t next_due_ms(const struct cubby *cubby)
 
 int64_t cubby_wait_ms(const struct cubby *cubby)
 {
-    int64_t due = next_due_ms(cubby);
+    int64_t due = cubby != NULL ? next_due_ms(cubby) : NEVER_MS;
     int64_t now = now_ms();
     if (due == NEVER_MS)
         return -1;
@@ -422,10 +523,8 @@ static int wait_for_news(struct cubby *cubby, int64_t until)
 int cubby_poll(struct cubby *cubby, int64_t timeout_ms)
 {
     const bool never = false;
-    if (cubby->dispatching) {
-        handle_fail(cubby, CUBBY_MISUSE, "cubby_poll in a callback");
+    if (handle_may_wait(cubby, "cubby_poll") != CUBBY_OK)
         return -1;
-    }
     int64_t until = due_ms(now_ms(), timeout_ms);
     int events = work(cubby, &never);
     while (events == 0 && timeout_ms != 0 && now_ms() < until) {
@@ -440,7 +539,7 @@ int cubby_poll(struct cubby *cubby, int64_t timeout_ms)
 
 size_t cubby_outstanding(const struct cubby *cubby)
 {
-    return cubby->slots.used - cubby->own_requests;
+    return cubby != NULL ? cubby->slots.used - cubby->own_requests : 0;
 }
 
 static void answer_closed(struct cubby *cubby)
@@ -454,9 +553,14 @@ static void answer_closed(struct cubby *cubby)
 
 void cubby_close(struct cubby **cubby)
 {
-    struct cubby *closed = *cubby;
-    if (closed == NULL || closed->dispatching)
+    struct cubby *closed = cubby != NULL ? *cubby : NULL;
+    if (closed == NULL)
         return;
+    if (closed->dispatching) {
+        handle_fail(closed, CUBBY_MISUSE,
+                    "cubby_close in a callback did nothing: close when cubby_poll has returned");
+        return;
+    }
     *cubby = NULL;
     closed->closing = true;
     answer_closed(closed);
@@ -467,11 +571,16 @@ void cubby_close(struct cubby **cubby)
 
 /* ---- Requests ------------------------------------------------------------------------------- */
 
-void request_begin(struct cubby *cubby, const char *method)
+bool request_begin(struct cubby *cubby, const char *method)
 {
+    if (cubby == NULL || method == NULL) {
+        handle_fail(cubby, CUBBY_MISUSE, "a request without a method");
+        return false;
+    }
     buffer_clear(&cubby->out);
     cubby->msgid = slots_next(&cubby->slots);
     wire_pack_request(&cubby->out, cubby->msgid, method);
+    return true;
 }
 
 /* A daemon disconnects who sends it more. */
@@ -490,12 +599,16 @@ enum cubby_status request_send(struct cubby *cubby, int64_t timeout_ms, cubby_ca
 {
     if (cubby->closing)
         return handle_fail(cubby, CUBBY_CLOSED, "the handle is being closed");
+    if (callback == NULL)
+        return handle_fail(cubby, CUBBY_MISUSE,
+                           "a request without a callback: nobody would learn how it ended");
     if (cubby->msgid == 0 || cubby->out.failed)
         return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the request");
     if (cubby->out.size > WIRE_MAX_MESSAGE)
         return refuse_size(cubby, cubby->out.size);
     if (zmq_send(cubby->socket, cubby->out.data, cubby->out.size, ZMQ_DONTWAIT) < 0)
-        return handle_fail_system(cubby, "sending");
+        return is_forked(cubby) ? fail_forked(cubby, "a request")
+                                : handle_fail_system(cubby, "sending");
     struct slot *slot = slots_take(&cubby->slots, cubby->msgid);
     slot->callback = callback;
     slot->context = context;
@@ -523,7 +636,7 @@ static void end_wait(void *context, const struct cubby_reply *reply)
     if (reply->status == CUBBY_OK)
         wait->cubby->incoming ^= 1;
     else
-        failure_copy(&wait->cubby->failure, &wait->cubby->reply_failure);
+        failure_keep(&wait->cubby->failure, reply->error);
 }
 
 /* Gives up on a reply when the socket is of no use any more. */
@@ -539,9 +652,10 @@ static enum cubby_status abandon(struct cubby *cubby, uint64_t msgid)
 enum cubby_status request_run(struct cubby *cubby, int64_t timeout_ms, struct cubby_bytes *result)
 {
     struct wait wait = {.cubby = cubby};
-    if (cubby->dispatching)
-        return handle_fail(cubby, CUBBY_MISUSE, "a call that waits, in a callback");
-    enum cubby_status status = request_send(cubby, timeout_ms, end_wait, &wait);
+    enum cubby_status status = handle_may_wait(cubby, "a call that waits");
+    if (status != CUBBY_OK)
+        return status;
+    status = request_send(cubby, timeout_ms, end_wait, &wait);
     if (status != CUBBY_OK)
         return status;
     uint64_t msgid = cubby->msgid;

@@ -8,6 +8,7 @@
 #ifndef BINDINGS_C_HANDLE_H
 #define BINDINGS_C_HANDLE_H
 
+#include <sys/types.h>
 #include <zmq.h>
 
 #include "bindings/c/failure.h"
@@ -32,6 +33,7 @@ struct cubby {
      */
     zmq_msg_t messages[2];
     unsigned incoming;
+    pid_t pid;        /* who opened it: a child by fork() has no part in its sockets */
     bool dispatching; /* a callback runs */
     bool closing;
     size_t own_requests; /* outstanding ones of subscriptions and tasks */
@@ -51,10 +53,13 @@ int64_t now_ms(void);
 /* `timeout_ms` from now, NEVER_MS for CUBBY_FOREVER. */
 int64_t due_ms(int64_t now, int64_t timeout_ms);
 
-/* Sets what cubby_last_error returns; returns the status. */
+/* Sets what cubby_last_error returns, where there is a handle; returns the status. */
 enum cubby_status handle_fail(struct cubby *cubby, enum cubby_status status, const char *message);
 
-/* The same for CUBBY_SYSTEM, with zmq_strerror of errno. */
+/* CUBBY_MISUSE where `call` must not wait now: in a callback, or in a child by fork(). */
+enum cubby_status handle_may_wait(struct cubby *cubby, const char *call);
+
+/* As handle_fail for CUBBY_SYSTEM, with zmq_strerror of errno. */
 enum cubby_status handle_fail_system(struct cubby *cubby, const char *what);
 
 /* A socket of the handle's context with its options set; NULL with errno. */
@@ -69,7 +74,8 @@ int handle_watch(const struct cubby *cubby, void *socket);
 /* Closes it, dropping what was not sent. */
 void handle_disconnect(struct cubby *cubby, void *socket);
 
-void request_begin(struct cubby *cubby, const char *method);
+/* False, with CUBBY_MISUSE as the handle's failure, without a handle or a method. */
+bool request_begin(struct cubby *cubby, const char *method);
 enum cubby_status request_send(struct cubby *cubby, int64_t timeout_ms, cubby_callback *callback,
                                void *context);
 

@@ -39,7 +39,8 @@ enum cubby_status cubby_call(struct cubby *cubby, const char *method, struct cub
     struct cubby_bytes returned;
     if (!is_params(params))
         return refuse_params(cubby);
-    request_begin(cubby, method);
+    if (!request_begin(cubby, method))
+        return CUBBY_MISUSE;
     pack_params(&cubby->out, params);
     enum cubby_status status = request_run(cubby, timeout_of(options), &returned);
     if (status == CUBBY_OK && result != NULL)
@@ -63,7 +64,8 @@ enum cubby_status cubby_hello(struct cubby *cubby, struct cubby_bytes client,
 {
     struct cubby_bytes result;
     struct cubby_server read;
-    request_begin(cubby, "hello");
+    if (!request_begin(cubby, "hello"))
+        return CUBBY_MISUSE;
     params_hello(&cubby->out, client);
     enum cubby_status status = request_run(cubby, timeout_of(options), &result);
     if (status == CUBBY_OK)
@@ -78,7 +80,8 @@ enum cubby_status cubby_get(struct cubby *cubby, struct cubby_bytes key, struct 
 {
     struct cubby_bytes result;
     struct cubby_value read;
-    request_begin(cubby, "get");
+    if (!request_begin(cubby, "get"))
+        return CUBBY_MISUSE;
     params_get(&cubby->out, key);
     enum cubby_status status = request_run(cubby, timeout_of(options), &result);
     if (status == CUBBY_OK)
@@ -95,7 +98,8 @@ enum cubby_status cubby_put(struct cubby *cubby, struct cubby_bytes key, struct 
     struct cubby_written read;
     if (!params_is_object(value))
         return refuse_value(cubby);
-    request_begin(cubby, "put");
+    if (!request_begin(cubby, "put"))
+        return CUBBY_MISUSE;
     params_put(&cubby->out, key, value, options);
     enum cubby_status status =
         request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
@@ -112,7 +116,8 @@ enum cubby_status cubby_delete(struct cubby *cubby, struct cubby_bytes key,
 {
     struct cubby_bytes result;
     struct cubby_deleted read;
-    request_begin(cubby, "delete");
+    if (!request_begin(cubby, "delete"))
+        return CUBBY_MISUSE;
     params_delete(&cubby->out, key, options);
     enum cubby_status status =
         request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
@@ -129,7 +134,8 @@ enum cubby_status cubby_increment(struct cubby *cubby, struct cubby_bytes key, i
 {
     struct cubby_bytes result;
     struct cubby_incremented read;
-    request_begin(cubby, "increment");
+    if (!request_begin(cubby, "increment"))
+        return CUBBY_MISUSE;
     params_increment(&cubby->out, key, delta, options);
     enum cubby_status status =
         request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
@@ -145,7 +151,8 @@ enum cubby_status cubby_touch(struct cubby *cubby, struct cubby_bytes key, uint6
 {
     struct cubby_bytes result;
     bool read;
-    request_begin(cubby, "touch");
+    if (!request_begin(cubby, "touch"))
+        return CUBBY_MISUSE;
     params_touch(&cubby->out, key, ttl_ms);
     enum cubby_status status = request_run(cubby, timeout_of(options), &result);
     if (status == CUBBY_OK)
@@ -159,7 +166,8 @@ enum cubby_status cubby_scan(struct cubby *cubby, const struct cubby_range *rang
                              struct cubby_page **page, const struct cubby_scan_options *options)
 {
     struct cubby_bytes result;
-    request_begin(cubby, "scan");
+    if (!request_begin(cubby, "scan"))
+        return CUBBY_MISUSE;
     params_scan(&cubby->out, range, options);
     enum cubby_status status =
         request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
@@ -173,7 +181,8 @@ enum cubby_status cubby_count(struct cubby *cubby, const struct cubby_range *ran
 {
     struct cubby_bytes result;
     uint64_t read;
-    request_begin(cubby, "count");
+    if (!request_begin(cubby, "count"))
+        return CUBBY_MISUSE;
     params_count(&cubby->out, range);
     enum cubby_status status = request_run(cubby, timeout_of(options), &result);
     if (status == CUBBY_OK)
@@ -189,7 +198,8 @@ enum cubby_status cubby_delete_range(struct cubby *cubby, const struct cubby_ran
 {
     struct cubby_bytes result;
     struct cubby_range_deleted read;
-    request_begin(cubby, "delete_range");
+    if (!request_begin(cubby, "delete_range"))
+        return CUBBY_MISUSE;
     params_delete_range(&cubby->out, range, options);
     enum cubby_status status =
         request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
@@ -204,7 +214,8 @@ enum cubby_status cubby_changes(struct cubby *cubby, struct cubby_change_page **
                                 const struct cubby_changes_options *options)
 {
     struct cubby_bytes result;
-    request_begin(cubby, "changes");
+    if (!request_begin(cubby, "changes"))
+        return CUBBY_MISUSE;
     params_changes(&cubby->out, options);
     enum cubby_status status =
         request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
@@ -221,7 +232,8 @@ enum cubby_status cubby_send(struct cubby *cubby, const char *method, struct cub
 {
     if (!is_params(params))
         return refuse_params(cubby);
-    request_begin(cubby, method);
+    if (!request_begin(cubby, method))
+        return CUBBY_MISUSE;
     pack_params(&cubby->out, params);
     return request_send(cubby, timeout_of(options), callback, context);
 }
@@ -230,7 +242,8 @@ enum cubby_status cubby_send_get(struct cubby *cubby, struct cubby_bytes key,
                                  cubby_callback *callback, void *context,
                                  const struct cubby_call_options *options)
 {
-    request_begin(cubby, "get");
+    if (!request_begin(cubby, "get"))
+        return CUBBY_MISUSE;
     params_get(&cubby->out, key);
     return request_send(cubby, timeout_of(options), callback, context);
 }
@@ -241,7 +254,8 @@ enum cubby_status cubby_send_put(struct cubby *cubby, struct cubby_bytes key,
 {
     if (!params_is_object(value))
         return refuse_value(cubby);
-    request_begin(cubby, "put");
+    if (!request_begin(cubby, "put"))
+        return CUBBY_MISUSE;
     params_put(&cubby->out, key, value, options);
     return request_send(cubby, options != NULL ? options->timeout_ms : 0, callback, context);
 }
@@ -250,7 +264,8 @@ enum cubby_status cubby_send_delete(struct cubby *cubby, struct cubby_bytes key,
                                     cubby_callback *callback, void *context,
                                     const struct cubby_delete_options *options)
 {
-    request_begin(cubby, "delete");
+    if (!request_begin(cubby, "delete"))
+        return CUBBY_MISUSE;
     params_delete(&cubby->out, key, options);
     return request_send(cubby, options != NULL ? options->timeout_ms : 0, callback, context);
 }
@@ -259,7 +274,8 @@ enum cubby_status cubby_send_increment(struct cubby *cubby, struct cubby_bytes k
                                        cubby_callback *callback, void *context,
                                        const struct cubby_increment_options *options)
 {
-    request_begin(cubby, "increment");
+    if (!request_begin(cubby, "increment"))
+        return CUBBY_MISUSE;
     params_increment(&cubby->out, key, delta, options);
     return request_send(cubby, options != NULL ? options->timeout_ms : 0, callback, context);
 }

@@ -79,11 +79,16 @@ static void tell_error(struct cubby_mirror *mirror, const struct cubby_error *er
     tell(mirror, &(struct news){.error = error});
 }
 
-static void tell_no_memory(struct cubby_mirror *mirror)
+static void tell_failure(struct cubby_mirror *mirror, enum cubby_status status, const char *message)
 {
     struct failure failure;
-    failure_set(&failure, CUBBY_NO_MEMORY, "no memory for the copy");
+    failure_set(&failure, status, "%s", message);
     tell_error(mirror, &failure.error);
+}
+
+static void tell_no_memory(struct cubby_mirror *mirror)
+{
+    tell_failure(mirror, CUBBY_NO_MEMORY, "no memory for the copy");
 }
 
 static void begin_anew(struct cubby_mirror *mirror, int64_t retry_ms)
@@ -306,10 +311,8 @@ static void on_page(void *context, const struct cubby_reply *reply)
     cubby_page_free(&page);
     mirror->retry_ms = now_ms();
     if (status != CUBBY_OK) {
-        struct failure failure;
-        failure_set(&failure, status, "a page of the scan cannot be taken");
         begin_anew(mirror, now_ms() + RETRY_MS);
-        tell_error(mirror, &failure.error);
+        tell_failure(mirror, status, "a page of the scan cannot be taken");
     } else if (!more && !mirror->task.dead) {
         mirror->seq = mirror->since;
         begin_watch(mirror);
@@ -342,12 +345,16 @@ static void on_hello(void *context, const struct cubby_reply *reply)
         return;
     }
     mirror->retry_ms = now_ms() + RETRY_MS;
-    if (cubby_read_hello(reply->result, &server) != CUBBY_OK)
+    if (cubby_read_hello(reply->result, &server) != CUBBY_OK) {
+        tell_failure(mirror, CUBBY_PROTOCOL, "the reply is not what hello returns");
         return;
+    }
     buffer_clear(&mirror->epoch);
     buffer_append(&mirror->epoch, server.epoch.data, server.epoch.size);
-    if (mirror->epoch.failed)
+    if (mirror->epoch.failed) {
+        tell_no_memory(mirror);
         return;
+    }
     mirror->state = SCANNING;
     mirror->retry_ms = now_ms();
 }
@@ -406,7 +413,7 @@ static void mirror_free(struct task *task)
 static int set_place(struct cubby_mirror *mirror, struct cubby_bytes prefix,
                      const struct cubby_mirror_options *options)
 {
-    buffer_append(&mirror->prefix, prefix.data, prefix.size);
+    buffer_append_slice(&mirror->prefix, slice_of_bytes(prefix));
     if (!buffer_reserve(&mirror->prefix, 1)) /* so that its data is never NULL: an option given */
         return -1;
     if (options == NULL || !options->has_since)
@@ -414,7 +421,7 @@ static int set_place(struct cubby_mirror *mirror, struct cubby_bytes prefix,
     mirror->state = WATCHING;
     mirror->has_since = true;
     mirror->seq = options->since;
-    buffer_append(&mirror->epoch, options->epoch.data, options->epoch.size);
+    buffer_append_slice(&mirror->epoch, slice_of_bytes(options->epoch));
     return mirror->epoch.failed ? -1 : 0;
 }
 
@@ -423,6 +430,8 @@ enum cubby_status cubby_mirror_open(struct cubby *cubby, struct cubby_bytes pref
                                     struct cubby_mirror **mirror,
                                     const struct cubby_mirror_options *options)
 {
+    if (cubby == NULL || mirror == NULL)
+        return handle_fail(cubby, CUBBY_MISUSE, "nowhere to put the mirror");
     struct cubby_mirror *opened = calloc(1, sizeof(*opened));
     if (opened == NULL)
         return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the mirror");
@@ -442,7 +451,11 @@ enum cubby_status cubby_mirror_open(struct cubby *cubby, struct cubby_bytes pref
 
 enum cubby_status cubby_mirror_load(struct cubby_mirror *mirror, const struct cubby_entry *entry)
 {
+    if (mirror == NULL)
+        return CUBBY_MISUSE;
     struct cubby *cubby = mirror->cubby;
+    if (entry == NULL)
+        return handle_fail(cubby, CUBBY_MISUSE, "no entry to load");
     if (mirror->started || !mirror->has_since)
         return handle_fail(cubby, CUBBY_MISUSE, "entries are loaded before the mirror has begun");
     if (!slice_has_prefix(slice_of_bytes(entry->key), buffer_slice(&mirror->prefix, 0)))
@@ -456,7 +469,7 @@ enum cubby_status cubby_mirror_load(struct cubby_mirror *mirror, const struct cu
 
 void cubby_mirror_close(struct cubby_mirror **mirror)
 {
-    if (*mirror == NULL)
+    if (mirror == NULL || *mirror == NULL)
         return;
     cubby_watch_cancel(&(*mirror)->watch);
     (*mirror)->task.dead = true;
@@ -465,6 +478,8 @@ void cubby_mirror_close(struct cubby_mirror **mirror)
 
 struct cubby_position cubby_mirror_position(const struct cubby_mirror *mirror)
 {
+    if (mirror == NULL)
+        return (struct cubby_position){0};
     return (struct cubby_position){
         .epoch = cubby_data(mirror->epoch.data, mirror->epoch.size),
         .seq = mirror->seq,
@@ -474,12 +489,12 @@ struct cubby_position cubby_mirror_position(const struct cubby_mirror *mirror)
 
 size_t cubby_mirror_count(const struct cubby_mirror *mirror)
 {
-    return mirror->copy.count;
+    return mirror != NULL ? mirror->copy.count : 0;
 }
 
 static bool hand_out(const struct cubby_entry *found, struct cubby_entry *entry)
 {
-    if (found != NULL)
+    if (found != NULL && entry != NULL)
         *entry = *found;
     return found != NULL;
 }
@@ -487,11 +502,11 @@ static bool hand_out(const struct cubby_entry *found, struct cubby_entry *entry)
 bool cubby_mirror_get(const struct cubby_mirror *mirror, struct cubby_bytes key,
                       struct cubby_entry *entry)
 {
-    return hand_out(copy_find(&mirror->copy, key), entry);
+    return mirror != NULL && hand_out(copy_find(&mirror->copy, key), entry);
 }
 
 bool cubby_mirror_next(const struct cubby_mirror *mirror, struct cubby_bytes after,
                        struct cubby_entry *entry)
 {
-    return hand_out(copy_next(&mirror->copy, after), entry);
+    return mirror != NULL && hand_out(copy_next(&mirror->copy, after), entry);
 }

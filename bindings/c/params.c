@@ -54,7 +54,10 @@ static void option_condition(struct buffer *out, enum cubby_condition condition)
     if (condition == CUBBY_ALWAYS)
         return;
     wire_pack_text(out, "if_exists");
-    wire_pack_bool(out, condition == CUBBY_IF_EXISTS);
+    if (condition == CUBBY_IF_EXISTS || condition == CUBBY_IF_ABSENT)
+        wire_pack_bool(out, condition == CUBBY_IF_EXISTS);
+    else
+        wire_pack_nil(out); /* none of the three: the daemon refuses it */
 }
 
 void params_none(struct buffer *out)

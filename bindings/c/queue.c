@@ -71,7 +71,8 @@ enum cubby_status cubby_queue_push(struct cubby *cubby, struct cubby_bytes queue
     struct cubby_pushed read;
     if (!params_is_object(body))
         return refuse_body(cubby);
-    request_begin(cubby, "queue.push");
+    if (!request_begin(cubby, "queue.push"))
+        return CUBBY_MISUSE;
     params_queue_push(&cubby->out, queue, body, options);
     enum cubby_status status =
         request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
@@ -104,7 +105,8 @@ static enum cubby_status take_once(struct cubby *cubby, const char *method, pack
 {
     struct cubby_bytes result;
     int64_t timeout_ms = options != NULL ? options->timeout_ms : 0;
-    request_begin(cubby, method);
+    if (!request_begin(cubby, method))
+        return CUBBY_MISUSE;
     pack(&cubby->out, queues, wait_ms, options);
     enum cubby_status status =
         request_run(cubby, reply_timeout(cubby, wait_ms, timeout_ms), &result);
@@ -161,7 +163,8 @@ enum cubby_status cubby_queue_pop(struct cubby *cubby, const struct cubby_bytes 
 enum cubby_status cubby_queue_cancel(struct cubby *cubby, uint64_t request,
                                      const struct cubby_call_options *options)
 {
-    request_begin(cubby, "queue.cancel");
+    if (!request_begin(cubby, "queue.cancel"))
+        return CUBBY_MISUSE;
     params_number(&cubby->out, request);
     return run(cubby, options);
 }
@@ -171,7 +174,8 @@ enum cubby_status cubby_queue_cancel(struct cubby *cubby, uint64_t request,
 enum cubby_status cubby_queue_ack(struct cubby *cubby, uint64_t id, uint64_t lease,
                                   const struct cubby_call_options *options)
 {
-    request_begin(cubby, "queue.ack");
+    if (!request_begin(cubby, "queue.ack"))
+        return CUBBY_MISUSE;
     params_queue_ack(&cubby->out, id, lease);
     return run(cubby, options);
 }
@@ -182,7 +186,8 @@ enum cubby_status cubby_queue_nack(struct cubby *cubby, uint64_t id, uint64_t le
 {
     struct cubby_bytes result;
     enum cubby_job_state read;
-    request_begin(cubby, "queue.nack");
+    if (!request_begin(cubby, "queue.nack"))
+        return CUBBY_MISUSE;
     params_queue_nack(&cubby->out, id, lease, options);
     enum cubby_status status =
         request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
@@ -196,7 +201,8 @@ enum cubby_status cubby_queue_nack(struct cubby *cubby, uint64_t id, uint64_t le
 enum cubby_status cubby_queue_extend(struct cubby *cubby, uint64_t id, uint64_t lease, uint64_t ms,
                                      uint64_t *due_at_ms, const struct cubby_call_options *options)
 {
-    request_begin(cubby, "queue.extend");
+    if (!request_begin(cubby, "queue.extend"))
+        return CUBBY_MISUSE;
     params_queue_extend(&cubby->out, id, lease, ms);
     return run_number(cubby, timeout_of(options), due_at_ms);
 }
@@ -205,7 +211,8 @@ enum cubby_status cubby_queue_bury(struct cubby *cubby, uint64_t id, uint64_t le
                                    struct cubby_bytes error,
                                    const struct cubby_call_options *options)
 {
-    request_begin(cubby, "queue.bury");
+    if (!request_begin(cubby, "queue.bury"))
+        return CUBBY_MISUSE;
     params_queue_bury(&cubby->out, id, lease, error);
     return run(cubby, options);
 }
@@ -215,7 +222,8 @@ enum cubby_status cubby_queue_bury(struct cubby *cubby, uint64_t id, uint64_t le
 enum cubby_status cubby_queue_kick(struct cubby *cubby, struct cubby_bytes queue, uint64_t *kicked,
                                    const struct cubby_kick_options *options)
 {
-    request_begin(cubby, "queue.kick");
+    if (!request_begin(cubby, "queue.kick"))
+        return CUBBY_MISUSE;
     params_queue_kick(&cubby->out, queue, options);
     return run_number(cubby, options != NULL ? options->timeout_ms : 0, kicked);
 }
@@ -223,7 +231,8 @@ enum cubby_status cubby_queue_kick(struct cubby *cubby, struct cubby_bytes queue
 enum cubby_status cubby_queue_delete(struct cubby *cubby, uint64_t id, bool *existed,
                                      const struct cubby_call_options *options)
 {
-    request_begin(cubby, "queue.delete");
+    if (!request_begin(cubby, "queue.delete"))
+        return CUBBY_MISUSE;
     params_number(&cubby->out, id);
     return run_bool(cubby, timeout_of(options), existed);
 }
@@ -231,7 +240,8 @@ enum cubby_status cubby_queue_delete(struct cubby *cubby, uint64_t id, bool *exi
 enum cubby_status cubby_queue_job(struct cubby *cubby, uint64_t id, struct cubby_job_page **page,
                                   const struct cubby_call_options *options)
 {
-    request_begin(cubby, "queue.job");
+    if (!request_begin(cubby, "queue.job"))
+        return CUBBY_MISUSE;
     params_number(&cubby->out, id);
     return run_rows(cubby, timeout_of(options), page);
 }
@@ -242,7 +252,8 @@ enum cubby_status cubby_queue_peek(struct cubby *cubby, struct cubby_bytes queue
 {
     if (options != NULL && options->after.data != NULL && !params_is_object(options->after))
         return handle_fail(cubby, CUBBY_MISUSE, "`after` is not the `at` of a row");
-    request_begin(cubby, "queue.peek");
+    if (!request_begin(cubby, "queue.peek"))
+        return CUBBY_MISUSE;
     params_queue_peek(&cubby->out, queue, options);
     return run_rows(cubby, options != NULL ? options->timeout_ms : 0, page);
 }
@@ -253,7 +264,8 @@ enum cubby_status cubby_queue_stats(struct cubby *cubby, struct cubby_bytes queu
 {
     struct cubby_bytes result;
     struct cubby_queue_counts read;
-    request_begin(cubby, "queue.stats");
+    if (!request_begin(cubby, "queue.stats"))
+        return CUBBY_MISUSE;
     params_queue(&cubby->out, queue);
     enum cubby_status status = request_run(cubby, timeout_of(options), &result);
     if (status == CUBBY_OK)
@@ -267,7 +279,8 @@ enum cubby_status cubby_queue_list(struct cubby *cubby, struct cubby_names **nam
                                    const struct cubby_list_options *options)
 {
     struct cubby_bytes result;
-    request_begin(cubby, "queue.list");
+    if (!request_begin(cubby, "queue.list"))
+        return CUBBY_MISUSE;
     params_queue_list(&cubby->out, options);
     enum cubby_status status =
         request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
@@ -282,7 +295,8 @@ enum cubby_status cubby_queue_configure(struct cubby *cubby, struct cubby_bytes 
 {
     struct cubby_bytes result;
     struct cubby_queue_settings read;
-    request_begin(cubby, "queue.configure");
+    if (!request_begin(cubby, "queue.configure"))
+        return CUBBY_MISUSE;
     params_queue_configure(&cubby->out, queue, options);
     enum cubby_status status =
         request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
@@ -296,7 +310,8 @@ enum cubby_status cubby_queue_configure(struct cubby *cubby, struct cubby_bytes 
 enum cubby_status cubby_queue_pause(struct cubby *cubby, struct cubby_bytes queue, int64_t ms,
                                     const struct cubby_call_options *options)
 {
-    request_begin(cubby, "queue.pause");
+    if (!request_begin(cubby, "queue.pause"))
+        return CUBBY_MISUSE;
     params_queue_pause(&cubby->out, queue, ms);
     return run(cubby, options);
 }
@@ -304,7 +319,8 @@ enum cubby_status cubby_queue_pause(struct cubby *cubby, struct cubby_bytes queu
 enum cubby_status cubby_queue_resume(struct cubby *cubby, struct cubby_bytes queue,
                                      const struct cubby_call_options *options)
 {
-    request_begin(cubby, "queue.resume");
+    if (!request_begin(cubby, "queue.resume"))
+        return CUBBY_MISUSE;
     params_queue(&cubby->out, queue);
     return run(cubby, options);
 }
@@ -313,7 +329,8 @@ enum cubby_status cubby_queue_purge(struct cubby *cubby, struct cubby_bytes queu
                                     enum cubby_job_state state, uint64_t *removed,
                                     const struct cubby_call_options *options)
 {
-    request_begin(cubby, "queue.purge");
+    if (!request_begin(cubby, "queue.purge"))
+        return CUBBY_MISUSE;
     params_queue_purge(&cubby->out, queue, state);
     return run_number(cubby, timeout_of(options), removed);
 }
@@ -321,7 +338,8 @@ enum cubby_status cubby_queue_purge(struct cubby *cubby, struct cubby_bytes queu
 enum cubby_status cubby_queue_drop(struct cubby *cubby, struct cubby_bytes queue, bool *existed,
                                    const struct cubby_call_options *options)
 {
-    request_begin(cubby, "queue.drop");
+    if (!request_begin(cubby, "queue.drop"))
+        return CUBBY_MISUSE;
     params_queue(&cubby->out, queue);
     return run_bool(cubby, timeout_of(options), existed);
 }
@@ -334,7 +352,8 @@ enum cubby_status cubby_send_queue_push(struct cubby *cubby, struct cubby_bytes 
 {
     if (!params_is_object(body))
         return refuse_body(cubby);
-    request_begin(cubby, "queue.push");
+    if (!request_begin(cubby, "queue.push"))
+        return CUBBY_MISUSE;
     params_queue_push(&cubby->out, queue, body, options);
     return request_send(cubby, options != NULL ? options->timeout_ms : 0, callback, context);
 }
@@ -358,7 +377,8 @@ enum cubby_status cubby_send_queue_reserve(struct cubby *cubby, const struct cub
                                            const struct cubby_reserve_options *options)
 {
     const struct queue_names names = {queues, queue_count};
-    request_begin(cubby, "queue.reserve");
+    if (!request_begin(cubby, "queue.reserve"))
+        return CUBBY_MISUSE;
     params_queue_reserve(&cubby->out, names, options != NULL ? options->wait_ms : 0, options);
     return send_take(cubby, options, callback, context, request);
 }
@@ -369,7 +389,8 @@ enum cubby_status cubby_send_queue_pop(struct cubby *cubby, const struct cubby_b
                                        const struct cubby_reserve_options *options)
 {
     const struct queue_names names = {queues, queue_count};
-    request_begin(cubby, "queue.pop");
+    if (!request_begin(cubby, "queue.pop"))
+        return CUBBY_MISUSE;
     params_queue_pop(&cubby->out, names, options != NULL ? options->wait_ms : 0, options);
     return send_take(cubby, options, callback, context, request);
 }
@@ -378,7 +399,8 @@ enum cubby_status cubby_send_queue_ack(struct cubby *cubby, uint64_t id, uint64_
                                        cubby_callback *callback, void *context,
                                        const struct cubby_call_options *options)
 {
-    request_begin(cubby, "queue.ack");
+    if (!request_begin(cubby, "queue.ack"))
+        return CUBBY_MISUSE;
     params_queue_ack(&cubby->out, id, lease);
     return request_send(cubby, timeout_of(options), callback, context);
 }
@@ -387,7 +409,8 @@ enum cubby_status cubby_send_queue_nack(struct cubby *cubby, uint64_t id, uint64
                                         cubby_callback *callback, void *context,
                                         const struct cubby_nack_options *options)
 {
-    request_begin(cubby, "queue.nack");
+    if (!request_begin(cubby, "queue.nack"))
+        return CUBBY_MISUSE;
     params_queue_nack(&cubby->out, id, lease, options);
     return request_send(cubby, options != NULL ? options->timeout_ms : 0, callback, context);
 }
@@ -396,7 +419,8 @@ enum cubby_status cubby_send_queue_extend(struct cubby *cubby, uint64_t id, uint
                                           uint64_t ms, cubby_callback *callback, void *context,
                                           const struct cubby_call_options *options)
 {
-    request_begin(cubby, "queue.extend");
+    if (!request_begin(cubby, "queue.extend"))
+        return CUBBY_MISUSE;
     params_queue_extend(&cubby->out, id, lease, ms);
     return request_send(cubby, timeout_of(options), callback, context);
 }

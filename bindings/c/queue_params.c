@@ -65,9 +65,10 @@ void params_queue_push(struct buffer *out, struct cubby_bytes queue, struct cubb
 /* One queue stands for itself, several are an array. */
 static void pack_queues(struct buffer *out, struct queue_names queues)
 {
-    if (queues.count != 1)
-        wire_pack_array(out, (uint32_t)queues.count);
-    for (size_t i = 0; i < queues.count; i++)
+    size_t count = queues.names != NULL ? queues.count : 0; /* none: the daemon refuses it */
+    if (count != 1)
+        wire_pack_array(out, (uint32_t)count);
+    for (size_t i = 0; i < count; i++)
         pack_queue(out, queues.names[i]);
 }
 
@@ -211,13 +212,15 @@ void params_queue_configure(struct buffer *out, struct cubby_bytes queue,
     unsigned known = CUBBY_SET_TTL;
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
         known |= numbers[i].bit;
-    unsigned count = count_bits(o->set & known);
+    bool unknown = (o->set & ~known) != 0; /* an option that the daemon refuses */
+    unsigned count = count_bits(o->set & known) + unknown;
     params_open(out, 1, count);
     pack_queue(out, queue);
     params_open_options(out, count);
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
         params_option_uint(out, (o->set & numbers[i].bit) != 0, numbers[i].name, numbers[i].value);
     option_ttl(out, (o->set & CUBBY_SET_TTL) != 0, o->to.ttl_ms);
+    params_option_uint(out, unknown, "set", o->set);
 }
 
 void params_queue_pause(struct buffer *out, struct cubby_bytes queue, int64_t ms)

@@ -161,6 +161,26 @@ static void ask_changes(struct cubby_subscription *subscription)
     sent(subscription, request_send(cubby, ASK_TIMEOUT_MS, on_changes, subscription));
 }
 
+/* It is asked again. A timeout has taken its time, and is nothing to tell of. */
+static void refused(struct cubby_subscription *subscription, const struct cubby_error *error)
+{
+    struct cubby *cubby = subscription->cubby;
+    bool nested = cubby->dispatching;
+    suspect(subscription, now_ms() + RETRY_MS);
+    if (error->status == CUBBY_TIMEOUT || subscription->subscriber.on_error == NULL)
+        return;
+    cubby->dispatching = true;
+    subscription->subscriber.on_error(subscription->context, error);
+    cubby->dispatching = nested;
+}
+
+static void not_understood(struct cubby_subscription *subscription, const char *message)
+{
+    struct failure failure;
+    failure_set(&failure, CUBBY_PROTOCOL, "%s", message);
+    refused(subscription, &failure.error);
+}
+
 /* Common to both answers: false where the subscription is to do nothing with it. */
 static bool answered(struct cubby_subscription *subscription, const struct cubby_reply *reply)
 {
@@ -172,7 +192,7 @@ static bool answered(struct cubby_subscription *subscription, const struct cubby
         return true;
     subscription->compacted |= reply->status == CUBBY_COMPACTED;
     if (reply->status != CUBBY_COMPACTED)
-        suspect(subscription, now_ms() + RETRY_MS);
+        refused(subscription, reply->error);
     return false;
 }
 
@@ -210,12 +230,12 @@ static void on_changes(void *context, const struct cubby_reply *reply)
     if (!answered(subscription, reply))
         return;
     if (results_find(reply->result, fields, 2) != 0 || !cubby_as_uint(fields[1].value, &seq)) {
-        suspect(subscription, now_ms() + RETRY_MS);
+        not_understood(subscription, "the reply is not what changes returns");
         return;
     }
     struct wire_cursor rows = wire_cursor_of(slice_of_bytes(fields[0].value));
     if (wire_read_array(&rows, &count) != 0) {
-        suspect(subscription, now_ms() + RETRY_MS);
+        not_understood(subscription, "the reply is not what changes returns");
         return;
     }
     uint64_t since = subscription->done;
@@ -245,7 +265,7 @@ static void on_hello(void *context, const struct cubby_reply *reply)
     if (!answered(subscription, reply))
         return;
     if (cubby_read_hello(reply->result, &server) != CUBBY_OK) {
-        suspect(subscription, now_ms() + RETRY_MS);
+        not_understood(subscription, "the reply is not what hello returns");
         return;
     }
     bool lost = subscription->compacted || is_lost(subscription, &server);
@@ -588,11 +608,11 @@ static int set_place(struct cubby_subscription *subscription, struct cubby_bytes
                      const struct cubby_subscribe_options *options)
 {
     buffer_append(&subscription->topic, is_to_queues(subscription) ? "q" : "k", 1);
-    buffer_append(&subscription->topic, prefix.data, prefix.size);
+    buffer_append_slice(&subscription->topic, slice_of_bytes(prefix));
     if (options != NULL && options->has_since) {
         subscription->placed = true;
         subscription->done = options->since;
-        buffer_append(&subscription->epoch, options->epoch.data, options->epoch.size);
+        buffer_append_slice(&subscription->epoch, slice_of_bytes(options->epoch));
     }
     return subscription->topic.failed || subscription->epoch.failed ? -1 : 0;
 }
@@ -615,7 +635,7 @@ static enum cubby_status begin(const struct cubby_subscription *wanted, struct c
         return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the subscription");
     }
     if (connect_sub(made) != 0) {
-        enum cubby_status status = handle_fail_system(cubby, "subscribing");
+        enum cubby_status status = handle_fail_system(cubby, cubby->broadcast);
         free_subscription(made);
         return status;
     }
@@ -631,7 +651,7 @@ enum cubby_status cubby_subscribe(struct cubby *cubby, struct cubby_bytes prefix
                                   struct cubby_subscription **subscription,
                                   const struct cubby_subscribe_options *options)
 {
-    if (subscriber->on_change == NULL)
+    if (cubby == NULL || subscriber == NULL || subscriber->on_change == NULL)
         return handle_fail(cubby, CUBBY_MISUSE, "a subscriber without on_change");
     const struct cubby_subscription wanted = {
         .cubby = cubby, .subscriber = *subscriber, .context = context};
@@ -642,7 +662,7 @@ enum cubby_status cubby_subscribe_queues(struct cubby *cubby, struct cubby_bytes
                                          const struct cubby_queue_subscriber *subscriber,
                                          void *context, struct cubby_subscription **subscription)
 {
-    if (subscriber->on_ready == NULL)
+    if (cubby == NULL || subscriber == NULL || subscriber->on_ready == NULL)
         return handle_fail(cubby, CUBBY_MISUSE, "a subscriber without on_ready");
     const struct cubby_subscription wanted = {
         .cubby = cubby, .queues = *subscriber, .context = context};
@@ -652,7 +672,7 @@ enum cubby_status cubby_subscribe_queues(struct cubby *cubby, struct cubby_bytes
 /* The handle frees it: this may be one of its own callbacks, and a reply may be on its way. */
 void cubby_unsubscribe(struct cubby_subscription **subscription)
 {
-    if (*subscription == NULL)
+    if (subscription == NULL || *subscription == NULL)
         return;
     (*subscription)->dead = true;
     *subscription = NULL;
@@ -660,6 +680,8 @@ void cubby_unsubscribe(struct cubby_subscription **subscription)
 
 struct cubby_position cubby_subscription_position(const struct cubby_subscription *subscription)
 {
+    if (subscription == NULL)
+        return (struct cubby_position){0};
     return (struct cubby_position){
         .epoch = cubby_data(subscription->epoch.data, subscription->epoch.size),
         .seq = subscription->done,

@@ -29,7 +29,7 @@ static void sweep(struct cubby *cubby)
     struct task **place = &cubby->tasks;
     while (*place != NULL) {
         struct task *task = *place;
-        if (task->dead && task->requests == 0) {
+        if (task->dead && task->requests == 0 && task->held == 0) {
             *place = task->next;
             task->free(task);
         } else {

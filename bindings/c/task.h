@@ -11,7 +11,8 @@
 struct task {
     struct task *next;
     size_t requests; /* outstanding ones, of which the callbacks take the task */
-    bool dead;       /* nobody wants it any more: freed when no request is outstanding */
+    unsigned held;   /* calls that wait for something of it */
+    bool dead;       /* nobody wants it any more: freed when no request is outstanding, nor held */
     int (*work)(struct task *task, int64_t now); /* what is due; the number of events */
     int64_t (*due_ms)(const struct task *task);  /* when something is; NEVER_MS */
     void (*free)(struct task *task);             /* at the end, of the handle too */

@@ -97,7 +97,7 @@ static void refused(struct cubby_watch *watch, const struct cubby_error *error)
         close_until(watch, now_ms());
         return;
     }
-    failure_set(&watch->failure, error->status, "%s", error->message);
+    failure_keep(&watch->failure, error);
     if (may_pass(error->status))
         close_until(watch, now_ms() + RETRY_MS);
     else
@@ -426,7 +426,7 @@ static void watch_free(struct task *task)
 static int set_place(struct cubby_watch *watch, struct cubby_bytes prefix,
                      const struct cubby_watch_options *options)
 {
-    buffer_append(&watch->prefix, prefix.data, prefix.size);
+    buffer_append_slice(&watch->prefix, slice_of_bytes(prefix));
     if (!buffer_reserve(&watch->prefix, 1)) /* so that its data is never NULL: an option given */
         return -1;
     watch->manual = options->credit > 0;
@@ -434,7 +434,7 @@ static int set_place(struct cubby_watch *watch, struct cubby_bytes prefix,
     watch->placed = options->has_since;
     watch->to = options->has_since ? options->since : 0;
     if (options->has_since)
-        buffer_append(&watch->epoch, options->epoch.data, options->epoch.size);
+        buffer_append_slice(&watch->epoch, slice_of_bytes(options->epoch));
     return watch->epoch.failed ? -1 : 0;
 }
 
@@ -463,6 +463,8 @@ enum cubby_status cubby_watch_open(struct cubby *cubby, struct cubby_bytes prefi
                                    const struct cubby_watch_options *options)
 {
     const struct cubby_watch_options none = {0};
+    if (cubby == NULL || watch == NULL)
+        return handle_fail(cubby, CUBBY_MISUSE, "nowhere to put the watch");
     struct cubby_watch *opened_watch =
         watch_open(cubby, prefix, options != NULL ? options : &none, NULL, NULL);
     if (opened_watch == NULL)
@@ -485,28 +487,48 @@ static struct cubby_watch_page *next_page(struct cubby_watch *watch)
 static enum cubby_status no_page(struct cubby_watch *watch)
 {
     const struct cubby_error *error = &watch->failure.error;
-    if (error->status != CUBBY_OK)
-        return handle_fail(watch->cubby, error->status, error->message);
+    if (watch->task.dead)
+        return handle_fail(watch->cubby, CUBBY_CLOSED, "a callback has cancelled the watch");
+    if (error->status != CUBBY_OK) {
+        failure_keep(&watch->cubby->failure, error);
+        return error->status;
+    }
     return handle_fail(watch->cubby, CUBBY_TIMEOUT, "no change came in time");
+}
+
+static bool may_bring_a_page(const struct cubby_watch *watch)
+{
+    return watch->first == NULL && watch->state != ENDED && !watch->task.dead;
+}
+
+/* Callbacks run, and one may cancel the watch: it is held, and freed later. */
+static enum cubby_status wait_for_page(struct cubby_watch *watch, int64_t timeout_ms)
+{
+    int64_t until = due_ms(now_ms(), timeout_ms);
+    int events = 1;
+    watch->task.held++;
+    while (may_bring_a_page(watch) && events >= 0 && (events > 0 || now_ms() < until)) {
+        int64_t now = now_ms();
+        int64_t left = until == NEVER_MS ? CUBBY_FOREVER : until > now ? until - now : 0;
+        events = cubby_poll(watch->cubby, left);
+    }
+    watch->task.held--;
+    return events < 0 ? cubby_last_error(watch->cubby)->status : CUBBY_OK;
 }
 
 enum cubby_status cubby_watch_next(struct cubby_watch *watch, struct cubby_watch_page **page,
                                    int64_t timeout_ms)
 {
-    struct cubby *cubby = watch->cubby;
-    int64_t until = due_ms(now_ms(), timeout_ms);
-    if (cubby->dispatching)
-        return handle_fail(cubby, CUBBY_MISUSE, "cubby_watch_next in a callback");
-    while (watch->first == NULL && watch->state != ENDED) {
-        int64_t now = now_ms();
-        int64_t left = until == NEVER_MS ? CUBBY_FOREVER : until > now ? until - now : 0;
-        int events = cubby_poll(cubby, left);
-        if (events < 0)
-            return cubby_last_error(cubby)->status;
-        if (events == 0 && now_ms() >= until)
-            break;
-    }
-    if (watch->first == NULL)
+    if (watch == NULL)
+        return CUBBY_MISUSE;
+    if (page == NULL)
+        return handle_fail(watch->cubby, CUBBY_MISUSE, "nowhere to put the page");
+    enum cubby_status status = handle_may_wait(watch->cubby, "cubby_watch_next");
+    if (status == CUBBY_OK)
+        status = wait_for_page(watch, timeout_ms);
+    if (status != CUBBY_OK)
+        return status;
+    if (watch->first == NULL || watch->task.dead)
         return no_page(watch);
     *page = next_page(watch);
     return CUBBY_OK;
@@ -520,17 +542,24 @@ void cubby_watch_page_free(struct cubby_watch_page **page)
 
 enum cubby_status cubby_watch_credit(struct cubby_watch *watch, uint32_t pages)
 {
-    if (!watch->manual || pages == 0)
+    if (watch == NULL)
+        return CUBBY_MISUSE;
+    if (pages == 0)
+        return handle_fail(watch->cubby, CUBBY_MISUSE, "credit for no page: 1 at least");
+    if (!watch->manual)
         return handle_fail(watch->cubby, CUBBY_MISUSE, "the watch was not opened with credit");
+    if (watch->state == ENDED)
+        return no_page(watch);
     if (watch->state == OPEN)
         return pay(watch, pages);
-    watch->credit += pages;
+    watch->credit =
+        watch->credit < WIRE_MAX_CREDIT - pages ? watch->credit + pages : WIRE_MAX_CREDIT;
     return CUBBY_OK;
 }
 
 void cubby_watch_cancel(struct cubby_watch **watch)
 {
-    if (*watch == NULL)
+    if (watch == NULL || *watch == NULL)
         return;
     if ((*watch)->state == OPEN && !(*watch)->cubby->closing)
         send_cancel((*watch)->cubby, (*watch)->id);
@@ -540,6 +569,8 @@ void cubby_watch_cancel(struct cubby_watch **watch)
 
 struct cubby_position cubby_watch_position(const struct cubby_watch *watch)
 {
+    if (watch == NULL)
+        return (struct cubby_position){0};
     return (struct cubby_position){
         .epoch = cubby_data(watch->epoch.data, watch->epoch.size),
         .seq = watch->first != NULL ? watch->first->page.from : watch->to,

@@ -89,10 +89,18 @@ static void print_reset(void *context, const struct cubby_reset *reset)
     session_print_text(session, "}}\n");
 }
 
+/* It goes on: the library asks again, every second. */
+static void print_refusal(void *context, const struct cubby_error *error)
+{
+    (void)context;
+    fprintf(stderr, "cubby: %s: %s (asked again in a second)\n", error->code, error->message);
+}
+
 /* Without --limit, for ever: a signal ends it. */
 static enum status follow(struct printer *printer)
 {
-    static const struct cubby_subscriber subscriber = {print_one, print_reset};
+    static const struct cubby_subscriber subscriber = {
+        .on_change = print_one, .on_reset = print_reset, .on_error = print_refusal};
     struct session *session = printer->session;
     struct cubby_bytes prefix = session_text(session, OPTION_PREFIX);
     const struct cubby_subscribe_options options = {

@@ -298,7 +298,7 @@ static void follow_reset(void *context, const struct cubby_reset *reset)
     follower->resets++;
 }
 
-static const struct cubby_subscriber following = {follow, follow_reset};
+static const struct cubby_subscriber following = {.on_change = follow, .on_reset = follow_reset};
 
 static void wait_for(struct cubby *waiting, const struct follower *follower, uint64_t seq)
 {

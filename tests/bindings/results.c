@@ -249,7 +249,7 @@ Test(failure, details_are_taken_over_and_survive_copying)
                                .detail = slice_of_text("\x85\xa3key\xa2it\xa7version\x09\xa5"
                                                        "index\x03\xa2if\x02\xa5later\x91\x01")};
     cr_assert_eq(failure_from_reply(&failure, &reply), CUBBY_CONFLICT);
-    failure_copy(&copy, &failure);
+    failure_keep(&copy, &failure.error);
     memset(&failure, 0, sizeof(failure));
     cr_assert_eq(copy.error.has,
                  CUBBY_HAS_KEY | CUBBY_HAS_VERSION | CUBBY_HAS_INDEX | CUBBY_HAS_GUARD);

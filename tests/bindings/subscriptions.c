@@ -42,7 +42,8 @@ static void hear_reset(void *context, const struct cubby_reset *reset)
 static void subscribe(struct heard *heard, const char *prefix,
                       const struct cubby_subscribe_options *options)
 {
-    static const struct cubby_subscriber subscriber = {hear_change, hear_reset};
+    static const struct cubby_subscriber subscriber = {.on_change = hear_change,
+                                                       .on_reset = hear_reset};
     peer_open(&heard->peer);
     heard->cubby = peer_client(&heard->peer);
     cr_assert_eq(cubby_subscribe(heard->cubby, cubby_text(prefix), &subscriber, heard,
