@@ -344,9 +344,9 @@ static enum wire_code check_guards(struct call *call)
 static enum wire_code check_size(struct call *call, size_t start)
 {
     if (store_change_count(call->service->store) > WIRE_MAX_CHANGES)
-        return wire_fail_limit(call->error, WIRE_MAX_CHANGES, "the changes of a batch");
+        return wire_fail_limit(call->error, WIRE_MAX_CHANGES, "changes", "the changes of a batch");
     if (call->out->size - start > WIRE_MAX_MESSAGE)
-        return wire_fail_limit(call->error, WIRE_MAX_MESSAGE, "the results of a batch");
+        return wire_fail_limit(call->error, WIRE_MAX_MESSAGE, "bytes", "the results of a batch");
     return WIRE_OK;
 }
 

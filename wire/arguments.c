@@ -69,11 +69,12 @@ static enum wire_code refuse_next(const struct reading *in, const char *what, co
     return refuse(in, what, "is cut off or is not well-formed MessagePack");
 }
 
-static enum wire_code refuse_size(const struct reading *in, const char *what, uint64_t limit)
+static enum wire_code refuse_size(const struct reading *in, const char *what, uint64_t limit,
+                                  const char *unit)
 {
     char text[EXCERPT_SIZE * 2];
     snprintf(text, sizeof(text), "%s: %s", in->method->name, what);
-    return wire_fail_limit(in->error, limit, text);
+    return wire_fail_limit(in->error, limit, unit, text);
 }
 
 /* Reading of one argument or option: `what` names it in messages. */
@@ -138,7 +139,7 @@ static enum wire_code read_bytes(struct reading *in, const char *what, struct sl
 {
     if (wire_read_bytes(in->cursor, bytes) != 0)
         return refuse_next(in, what, "must be a str or bin");
-    return bytes->size <= limit ? WIRE_OK : refuse_size(in, what, limit);
+    return bytes->size <= limit ? WIRE_OK : refuse_size(in, what, limit, "bytes");
 }
 
 /* A bound of a range: a key, or a queue's name, that may be empty. */
@@ -175,7 +176,7 @@ static enum wire_code read_queues(struct reading *in)
         if (args->queue_count == 0)
             return refuse(in, "queues", "must name one at least");
         if (args->queue_count > WIRE_MAX_QUEUES)
-            return refuse_size(in, "queues", WIRE_MAX_QUEUES);
+            return refuse_size(in, "queues", WIRE_MAX_QUEUES, "queues");
     }
     args->queues = *in->cursor;
     enum wire_code code = read_queue_name(in, &args->queue);
@@ -210,7 +211,7 @@ static enum wire_code read_value(struct reading *in, const char *what)
                     : refuse(in, what, "is cut off or is not well-formed MessagePack");
     }
     if (in->args->value.size > WIRE_MAX_VALUE)
-        return refuse_size(in, what, WIRE_MAX_VALUE);
+        return refuse_size(in, what, WIRE_MAX_VALUE, "bytes");
     return WIRE_OK;
 }
 
@@ -227,7 +228,7 @@ static enum wire_code read_list(struct reading *in, const char *what, uint32_t *
 {
     if (wire_read_array(in->cursor, count) != 0)
         return refuse_next(in, what, "must be an array");
-    return *count <= WIRE_MAX_BATCH ? WIRE_OK : refuse_size(in, what, WIRE_MAX_BATCH);
+    return *count <= WIRE_MAX_BATCH ? WIRE_OK : refuse_size(in, what, WIRE_MAX_BATCH, "entries");
 }
 
 bool wire_starts_pair(struct wire_cursor *cursor)

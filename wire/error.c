@@ -48,9 +48,10 @@ enum wire_code wire_fail(struct wire_error *error, enum wire_code code, const ch
     return code;
 }
 
-enum wire_code wire_fail_limit(struct wire_error *error, uint64_t limit, const char *what)
+enum wire_code wire_fail_limit(struct wire_error *error, uint64_t limit, const char *unit,
+                               const char *what)
 {
-    wire_fail(error, WIRE_TOO_LARGE, "%s: over the limit of %" PRIu64, what, limit);
+    wire_fail(error, WIRE_TOO_LARGE, "%s: over the limit of %" PRIu64 " %s", what, limit, unit);
     error->has = WIRE_DETAIL_LIMIT;
     error->limit = limit;
     return WIRE_TOO_LARGE;

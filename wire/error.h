@@ -57,7 +57,11 @@ enum wire_code wire_code_of(struct slice name);
 enum wire_code wire_fail(struct wire_error *error, enum wire_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The same for WIRE_TOO_LARGE with its detail `limit`: "{what}: over the limit of {limit}". */
-enum wire_code wire_fail_limit(struct wire_error *error, uint64_t limit, const char *what);
+/*
+ * The same for WIRE_TOO_LARGE with its detail `limit`, of which `unit` says what it counts:
+ * "{what}: over the limit of {limit} {unit}".
+ */
+enum wire_code wire_fail_limit(struct wire_error *error, uint64_t limit, const char *unit,
+                               const char *what);
 
 #endif

@@ -587,7 +587,7 @@ bool request_begin(struct cubby *cubby, const char *method)
 static enum cubby_status refuse_size(struct cubby *cubby, size_t size)
 {
     failure_set(&cubby->failure, CUBBY_TOO_LARGE,
-                "a request of %zu bytes: over the limit of %d, and not sent", size,
+                "a request of %zu bytes: over the limit of %d bytes, and not sent", size,
                 WIRE_MAX_MESSAGE);
     cubby->failure.error.has = CUBBY_HAS_LIMIT;
     cubby->failure.error.limit = WIRE_MAX_MESSAGE;

@@ -169,7 +169,7 @@ Test(requests, an_error_reply_comes_with_its_details)
     struct cubby *cubby = peer_client(&peer);
     cubby_send_get(cubby, key(), note, &outcome, NULL);
     peer_take(&peer, cubby);
-    wire_fail_limit(&error, 1024, "key");
+    wire_fail_limit(&error, 1024, "bytes", "key");
     peer_fail(&peer, peer.request.msgid, &error);
     peer_wait_for(cubby, &outcome.calls, 1);
     cr_assert_eq(outcome.status, CUBBY_TOO_LARGE);

@@ -255,8 +255,8 @@ Test(error, messages_are_cut_and_made_printable)
     cr_expect(error.has == 0);
     wire_fail(&error, WIRE_INTERNAL, "a\nb\x7f~ ");
     cr_expect_str_eq(error.message, "a?b?~ ");
-    cr_expect(wire_fail_limit(&error, 10, "thing") == WIRE_TOO_LARGE);
-    cr_expect_str_eq(error.message, "thing: over the limit of 10");
+    cr_expect(wire_fail_limit(&error, 10, "bytes", "thing") == WIRE_TOO_LARGE);
+    cr_expect_str_eq(error.message, "thing: over the limit of 10 bytes");
     cr_expect(error.has == WIRE_DETAIL_LIMIT && error.limit == 10);
 }
 

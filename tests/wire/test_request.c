@@ -702,7 +702,7 @@ Test(request, messages_name_the_argument_and_what_to_do)
     expect_message("[0 1 'put' ['k' 1 {'ttl' nil}]]",
                    "put: option ttl is nil; leave it out instead");
     expect_message("[0 1 'put' ['k' 1 {'ttl' 5 'ttl' 5}]]", "put: option ttl is given twice");
-    expect_message("[0 1 'get' [s(1025)]]", "get: key: over the limit of 1024");
+    expect_message("[0 1 'get' [s(1025)]]", "get: key: over the limit of 1024 bytes");
     expect_message("[0 1 'get' [5]]", "get: key must be a str or bin");
     expect_message("<94 00 01 a3 67 65>", "method must be a str");
     expect_message("[0 1 'get' [<d9>]]", "get: key is cut off or is not well-formed MessagePack");
