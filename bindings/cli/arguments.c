@@ -38,7 +38,7 @@
 
 _Static_assert(COMMANDS < 64, "a command's bit has no room");
 
-enum { COMMAND_NAME_SIZE = 64 };
+enum { COMMAND_NAME_SIZE = 64, OPTION_TEXT_SIZE = 96 };
 enum kind { FLAG, NUMBER, INTEGER, TEXT, GUARD };
 
 static const struct option_row {
@@ -91,10 +91,30 @@ uint64_t arguments_number(const struct arguments *arguments, enum option option,
     return value->given ? (uint64_t)value->number : otherwise;
 }
 
-static enum status refuse(FILE *errors, const char *what, const char *text)
+const char *arguments_option_name(enum option option)
 {
-    fprintf(errors, "cubby: %s: %s (see cubby --help)\n", what, text);
+    return option_rows[option].name;
+}
+
+/* With where to look: the help of the command, as far as that is known. */
+static enum status refuse(const struct arguments *arguments, FILE *errors, const char *what,
+                          const char *text)
+{
+    const char *of = arguments->group != NULL ? arguments->group : "";
+    if (arguments->command < COMMANDS)
+        of = command_rows[arguments->command].name;
+    fprintf(errors, "cubby: %s: %s (see cubby %s%s--help)\n", what, text, of,
+            *of != '\0' ? " " : "");
     return STATUS_USAGE;
+}
+
+/* The same, of an option: "--limit takes a number …: 5x". */
+static enum status refuse_option(const struct arguments *arguments, FILE *errors,
+                                 enum option option, const char *why, const char *text)
+{
+    char what[OPTION_TEXT_SIZE];
+    snprintf(what, sizeof(what), "--%s %s", option_rows[option].name, why);
+    return refuse(arguments, errors, what, text);
 }
 
 static enum option find_option(const char *text, size_t size)
@@ -111,9 +131,9 @@ static enum status add_guard(struct arguments *arguments, const char *text, FILE
     wire_integer version;
     const char *mark = strrchr(text, '=');
     if (mark == NULL || arguments_integer(mark + 1, &version) != 0 || version < 0)
-        return refuse(errors, "--if takes KEY=VERSION", text);
+        return refuse(arguments, errors, "--if takes KEY=VERSION", text);
     if (arguments->guard_count == ARGUMENTS_MAX_GUARDS)
-        return refuse(errors, "too many times --if", text);
+        return refuse(arguments, errors, "too many times --if", text);
     arguments->guards[arguments->guard_count++] = text;
     return STATUS_OK;
 }
@@ -124,15 +144,20 @@ static enum status set_option(struct arguments *arguments, enum option option, c
     const struct option_row *row = &option_rows[option];
     struct option_value *value = &arguments->options[option];
     if (value->given && row->kind != GUARD)
-        return refuse(errors, "given twice", row->name);
+        return refuse_option(arguments, errors, option, "is given twice",
+                             text != NULL ? text : "give it once");
     value->given = true;
     value->text = text;
     if (row->kind == GUARD)
         return add_guard(arguments, text, errors);
     if (row->kind != NUMBER && row->kind != INTEGER)
         return STATUS_OK;
-    if (arguments_integer(text, &value->number) != 0 || (row->kind == NUMBER && value->number < 0))
-        return refuse(errors, "not a number", text);
+    bool is_number = arguments_integer(text, &value->number) == 0;
+    if (row->kind == NUMBER && (!is_number || value->number < 0))
+        return refuse_option(arguments, errors, option, "takes a number from 0 to 2^64-1", text);
+    if (!is_number)
+        return refuse_option(arguments, errors, option, "takes an integer from -2^63 to 2^64-1",
+                             text);
     return STATUS_OK;
 }
 
@@ -144,14 +169,16 @@ static enum status read_option(struct arguments *arguments, int count, char **te
     size_t size = strcspn(name, "=");
     enum option option = find_option(name, size);
     if (option == OPTIONS)
-        return refuse(errors, "no such option", name - 2);
+        return refuse(arguments, errors, "no such option", name - 2);
     if (option_rows[option].kind == FLAG)
-        return name[size] == 0 ? set_option(arguments, option, NULL, errors)
-                               : refuse(errors, "takes no argument", name - 2);
+        return name[size] == 0
+                   ? set_option(arguments, option, NULL, errors)
+                   : refuse_option(arguments, errors, option, "takes no value", name + size + 1);
     if (name[size] == '=')
         return set_option(arguments, option, name + size + 1, errors);
     if (*at == count)
-        return refuse(errors, "lacks its argument", name - 2);
+        return refuse_option(arguments, errors, option, "needs its value",
+                             option_rows[option].argument);
     return set_option(arguments, option, texts[(*at)++], errors);
 }
 
@@ -181,13 +208,27 @@ static bool is_group(const char *text)
     return command < COMMANDS;
 }
 
+static enum status refuse_command(const struct arguments *arguments, const char *text, FILE *errors)
+{
+    char name[COMMAND_NAME_SIZE];
+    if (arguments->group == NULL)
+        return refuse(arguments, errors, "no such command", text);
+    snprintf(name, sizeof(name), "%s %s", arguments->group, text);
+    return refuse(arguments, errors, "no such command", name);
+}
+
+/* -h is taken here, as cubbyd does; behind a command it may be a key. */
 static enum status read_command(struct arguments *arguments, const char *text, FILE *errors)
 {
+    if (strcmp(text, "-h") == 0) {
+        arguments->options[OPTION_HELP].given = true;
+        return STATUS_OK;
+    }
     arguments->command = find_command(arguments->group, text);
     if (arguments->command < COMMANDS)
         return STATUS_OK;
     if (arguments->group != NULL || !is_group(text))
-        return refuse(errors, "no such command", text);
+        return refuse_command(arguments, text, errors);
     arguments->group = text;
     return STATUS_OK;
 }
@@ -197,44 +238,45 @@ static enum status read_positional(struct arguments *arguments, const char *text
     if (arguments->command == COMMANDS)
         return read_command(arguments, text, errors);
     if (arguments->positional_count == command_rows[arguments->command].most)
-        return refuse(errors, "one argument too many", text);
+        return refuse(arguments, errors, "one argument too many", text);
     arguments->positional[arguments->positional_count++] = text;
     return STATUS_OK;
 }
 
-static bool both(const struct arguments *arguments, enum option one, enum option other)
+static enum status check_pairs(const struct arguments *arguments, FILE *errors)
 {
-    return arguments->options[one].given && arguments->options[other].given;
-}
-
-static enum status refuse_no_command(const struct arguments *arguments, FILE *errors)
-{
-    if (arguments->group == NULL)
-        return refuse(errors, "a command is missing", "get, put, …");
-    fprintf(errors, "cubby: %s: a command is missing (see cubby %s --help)\n", arguments->group,
-            arguments->group);
-    return STATUS_USAGE;
+    static const enum option pairs[][2] = {{OPTION_IF_EXISTS, OPTION_IF_ABSENT},
+                                           {OPTION_RAW, OPTION_MSGPACK},
+                                           {OPTION_TTL, OPTION_NO_TTL}};
+    char other[OPTION_TEXT_SIZE];
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+        if (!arguments->options[pairs[i][0]].given || !arguments->options[pairs[i][1]].given)
+            continue;
+        snprintf(other, sizeof(other), "--%s", option_rows[pairs[i][1]].name);
+        return refuse_option(arguments, errors, pairs[i][0], "does not go with", other);
+    }
+    return STATUS_OK;
 }
 
 static enum status check(const struct arguments *arguments, FILE *errors)
 {
     if (arguments->options[OPTION_HELP].given || arguments->options[OPTION_VERSION].given)
         return STATUS_OK;
+    if (arguments->command == COMMANDS && arguments->group == NULL)
+        return refuse(arguments, errors, "a command is missing", "get, put, …");
     if (arguments->command == COMMANDS)
-        return refuse_no_command(arguments, errors);
+        return refuse(arguments, errors, arguments->group, "a command is missing");
     const struct command_row *row = &command_rows[arguments->command];
     for (int option = 0; option < OPTIONS; option++) {
         uint64_t commands = option_rows[option].commands;
         if (arguments->options[option].given && (commands & FOR_ALL) == 0 &&
             (commands & UINT64_C(1) << arguments->command) == 0)
-            return refuse(errors, row->name, "takes no such option");
+            return refuse_option(arguments, errors, (enum option)option, "is not an option of",
+                                 row->name);
     }
     if (arguments->positional_count < row->required)
-        return refuse(errors, "an argument is missing", row->arguments);
-    if (both(arguments, OPTION_IF_EXISTS, OPTION_IF_ABSENT) ||
-        both(arguments, OPTION_RAW, OPTION_MSGPACK) || both(arguments, OPTION_TTL, OPTION_NO_TTL))
-        return refuse(errors, row->name, "two options that exclude each other");
-    return STATUS_OK;
+        return refuse(arguments, errors, "an argument is missing", row->arguments);
+    return check_pairs(arguments, errors);
 }
 
 /* Whether what is behind `--` is a program to run, options of its own and all. */
@@ -402,8 +444,9 @@ void arguments_print_help(FILE *out, const struct arguments *arguments)
     if (command == COMMANDS)
         return;
     const struct command_row *row = &command_rows[command];
-    fprintf(out, "Usage: cubby %s%s%s [OPTION]…\n\n", row->name, *row->arguments != 0 ? " " : "",
-            row->arguments);
+    const char *form = runs_program(command) ? "Usage: cubby %s [OPTION]…%s%s\n\n"
+                                             : "Usage: cubby %s%s%s [OPTION]…\n\n";
+    fprintf(out, form, row->name, *row->arguments != 0 ? " " : "", row->arguments);
     print_entry(out, row->name, row->help);
     fputs("\nOptions:\n", out);
     print_options(out, UINT64_C(1) << command);

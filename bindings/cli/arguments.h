@@ -64,6 +64,9 @@ int arguments_integer(const char *text, wire_integer *number);
 uint64_t arguments_number(const struct arguments *arguments, enum option option,
                           uint64_t otherwise);
 
+/* As it stands behind the two dashes. */
+const char *arguments_option_name(enum option option);
+
 /* Appends a map of all options that are sent to the daemon as they are. */
 void arguments_pack_options(struct buffer *out, const struct arguments *arguments);
 

@@ -47,7 +47,7 @@ static enum status read_number(const struct bench *bench, enum option option, ui
     *number = arguments_number(bench->session->arguments, option, otherwise);
     if (*number >= 1 && *number <= most)
         return STATUS_OK;
-    return session_misused("bench: out of range", bench->session->arguments->options[option].text);
+    return session_out_of_range(bench->session, option, 1, most);
 }
 
 static enum status read_numbers(struct bench *bench)
@@ -98,7 +98,7 @@ static enum status read_workload(struct bench *bench)
             return STATUS_OK;
         }
     }
-    return session_misused("bench: no such workload", name);
+    return session_misused("--workload is put, get, mixed, batch, push, pop, work or chain", name);
 }
 
 static enum status read_distribution(struct bench *bench)
@@ -106,7 +106,7 @@ static enum status read_distribution(struct bench *bench)
     const char *name = bench->session->arguments->options[OPTION_DISTRIBUTION].text;
     bool zipfian = name != NULL && strcmp(name, "zipfian") == 0;
     if (name != NULL && !zipfian && strcmp(name, "uniform") != 0)
-        return session_misused("bench: no such distribution", name);
+        return session_misused("--distribution is uniform or zipfian", name);
     distribution_init(&bench->plan.keys, bench->plan.keys.keys, zipfian);
     return STATUS_OK;
 }

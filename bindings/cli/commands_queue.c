@@ -121,7 +121,7 @@ static enum status read_uint32(const struct session *session, enum option option
 {
     uint64_t given = arguments_number(session->arguments, option, 0);
     if (given > UINT32_MAX || (given == 0 && session_given(session, option)))
-        return session_misused("out of range", session->arguments->options[option].text);
+        return session_out_of_range(session, option, 1, UINT32_MAX);
     *number = (uint32_t)given;
     return STATUS_OK;
 }

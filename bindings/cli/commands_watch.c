@@ -290,8 +290,7 @@ enum status command_mirror(struct session *session)
     };
     uint64_t interval = arguments_number(arguments, OPTION_INTERVAL, MIRROR_INTERVAL_MS);
     if (interval > INT32_MAX)
-        return session_misused("--interval is out of range",
-                               arguments->options[OPTION_INTERVAL].text);
+        return session_out_of_range(session, OPTION_INTERVAL, 0, INT32_MAX);
     mirroring.interval_ms = (int64_t)interval;
     stream_take_signals();
     enum status status = access(mirroring.path, F_OK) == 0 ? open_from_file(&mirroring)

@@ -550,9 +550,9 @@ static enum status read_options(struct worker *worker)
     if (!child_can_run(arguments->program[0]))
         return session_misused("no such program", arguments->program[0]);
     if (jobs < 1 || jobs > WORK_MAX_JOBS)
-        return session_misused("--jobs is 1 to 1000", arguments->options[OPTION_JOBS].text);
+        return session_out_of_range(worker->session, OPTION_JOBS, 1, WORK_MAX_JOBS);
     if (worker->lease_ms < 1 || worker->lease_ms > WIRE_MAX_DURATION_MS)
-        return session_misused("--lease is out of range", arguments->options[OPTION_LEASE].text);
+        return session_out_of_range(worker->session, OPTION_LEASE, 1, WIRE_MAX_DURATION_MS);
     return STATUS_OK;
 }
 

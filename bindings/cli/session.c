@@ -78,6 +78,15 @@ enum status session_misused(const char *what, const char *why)
     return STATUS_USAGE;
 }
 
+enum status session_out_of_range(const struct session *session, enum option option, uint64_t least,
+                                 uint64_t most)
+{
+    fprintf(stderr, "cubby: --%s is %llu to %llu: %s\n", arguments_option_name(option),
+            (unsigned long long)least, (unsigned long long)most,
+            session->arguments->options[option].text);
+    return STATUS_USAGE;
+}
+
 enum status session_malformed(void)
 {
     fputs("cubby: protocol: the reply is not what the method returns\n", stderr);

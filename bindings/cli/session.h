@@ -42,6 +42,10 @@ enum status session_malformed(void);
 /* Says what is wrong with the usage; returns STATUS_USAGE. */
 enum status session_misused(const char *what, const char *why);
 
+/* The same of a number that was given: that it is not from `least` to `most`. */
+enum status session_out_of_range(const struct session *session, enum option option, uint64_t least,
+                                 uint64_t most);
+
 /*
  * Appends a value that was given to session->params: as JSON, or as --raw or --msgpack say. Says
  * what is wrong with it, naming `what` it is, and returns STATUS_USAGE.

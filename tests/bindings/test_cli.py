@@ -60,6 +60,28 @@ class Cli(Daemon):
             self.assertEqual(self.run_cubby(*arguments), (2, b""), arguments)
             self.assertTrue(self.errors.startswith("cubby: "), self.errors)
 
+    def test_wrong_usage_names_the_option_its_bounds_and_the_help_to_read(self):
+        for arguments, said in (
+                (("queue", "psh"), "no such command: queue psh (see cubby queue --help)"),
+                (("scan", "--limit", "5x"),
+                 "--limit takes a number from 0 to 2^64-1: 5x (see cubby scan --help)"),
+                (("scan", "--limit"), "--limit needs its value: N (see cubby scan --help)"),
+                (("get", "k", "--ttl", "5"), "--ttl is not an option of: get (see cubby get --help)"),
+                (("put", "k", "1", "--raw", "--msgpack"),
+                 "--raw does not go with: --msgpack (see cubby put --help)"),
+                (("queue", "reserve", "q", "--count", "0"), "--count is 1 to 4294967295: 0"),
+                (("queue", "work", "q", "--jobs", "0", "--", "true"), "--jobs is 1 to 1000: 0"),
+                (("bench", "--reads", "101"), "--reads is 1 to 100: 101")):
+            self.assertEqual(self.run_cubby(*arguments), (2, b""), arguments)
+            self.assertEqual(self.errors, f"cubby: {said}\n")
+
+    def test_help_is_there_by_its_short_name_and_says_where_options_may_stand(self):
+        self.assertEqual(self.ok("-h"), self.ok("--help"))
+        self.assertEqual(self.ok("queue", "-h"), self.ok("queue", "--help"))
+        self.assertEqual(self.run_cubby("get", "-h"), (1, b""))  # a key may be called so
+        self.assertTrue(self.ok("queue", "work", "--help").decode().startswith(
+            "Usage: cubby queue work [OPTION]… QUEUE… -- COMMAND…\n"))
+
     def test_errors_of_the_daemon_exit_3_with_code_and_detail(self):
         self.ok("put", "k", '"text"')
         self.assertEqual(self.run_cubby("incr", "k"), (3, b""))
@@ -71,6 +93,7 @@ class Cli(Daemon):
         self.assertEqual(self.run_cubby("delete-range"), (3, b""))
         self.assertEqual(self.run_cubby("get", "k" * 1025), (3, b""))
         self.assertIn("limit 1024", self.errors)
+        self.assertIn("key: over the limit of 1024 bytes", self.errors)
         self.assertEqual(self.run_cubby("call", "nope"), (3, b""))
 
     def test_no_answer_exits_4(self):
