@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,21 +15,28 @@ extern char **environ;
 
 /* ---- Starting ------------------------------------------------------------------------------- */
 
-static bool is_program(const char *directory, size_t size, const char *name)
+/* A directory may be executable, too. */
+static bool is_program(const char *path)
+{
+    struct stat about;
+    return stat(path, &about) == 0 && S_ISREG(about.st_mode) && access(path, X_OK) == 0;
+}
+
+static bool is_in(const char *directory, size_t size, const char *name)
 {
     char path[4096];
     int length = snprintf(path, sizeof(path), "%.*s/%s", (int)size, directory, name);
-    return length > 0 && (size_t)length < sizeof(path) && access(path, X_OK) == 0;
+    return length > 0 && (size_t)length < sizeof(path) && is_program(path);
 }
 
 bool child_can_run(const char *program)
 {
     const char *path = getenv("PATH");
     if (strchr(program, '/') != NULL)
-        return access(program, X_OK) == 0;
+        return is_program(program);
     while (path != NULL && *program != 0) {
         size_t size = strcspn(path, ":");
-        if (is_program(size > 0 ? path : ".", size > 0 ? size : 1, program))
+        if (is_in(size > 0 ? path : ".", size > 0 ? size : 1, program))
             return true;
         path = path[size] == ':' ? path + size + 1 : NULL;
     }
@@ -71,8 +79,11 @@ static void become(char *const *program, const char **environment, int in, int e
     dup2(in, STDIN_FILENO);
     dup2(err, STDERR_FILENO);
     execvpe(program[0], program, (char *const *)environment);
+    const char *reason = strerrordesc_np(errno);
     say("cubby: cannot run ");
     say(program[0]);
+    say(": ");
+    say(reason != NULL ? reason : "unknown error");
     say("\n");
     _exit(CANNOT_RUN);
 }

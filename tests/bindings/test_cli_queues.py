@@ -18,6 +18,23 @@ class Queues(Daemon):
     def counts(self, queue):
         return json.loads(self.ok("queue", "stats", queue, "--json"))
 
+    def test_work_refuses_what_is_no_program_before_it_takes_a_job(self):
+        self.ok("queue", "push", "q", "1")
+        for program in (self.directory, "./not-there", "not-there", ""):
+            self.assertEqual(self.run_cubby("queue", "work", "q", "--drain", "--", program), (2, b""))
+            self.assertEqual(self.errors, f"cubby: no such program: {program}\n")
+        self.assertEqual(self.counts("q")["ready"], 1)
+
+    def test_work_says_why_a_program_cannot_be_run(self):
+        self.ok("queue", "push", "q", "1")
+        program = f"{self.directory}/script"
+        with open(program, "w", encoding="ascii") as script:
+            script.write("#!/not/there\n")
+        os.chmod(program, 0o755)
+        status, _ = self.run_cubby("queue", "work", "q", "--limit", "1", "--", program)
+        self.assertEqual(status, 0)
+        self.assertIn(f"exit status 127: cubby: cannot run {program}: No such file", self.errors)
+
     def test_a_job_is_pushed_reserved_and_acknowledged(self):
         pushed = self.ok("queue", "push", "q", '{"a":1}').decode().strip()
         job, lease, deliveries, queue, body = self.take("other", "q")
