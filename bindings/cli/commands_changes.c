@@ -159,8 +159,10 @@ enum status command_changes(struct session *session)
     uint64_t since;
     struct printer printer = {
         .session = session, .left = arguments_number(session->arguments, OPTION_LIMIT, UINT64_MAX)};
-    if (session_given(session, OPTION_FOLLOW))
+    if (session_given(session, OPTION_FOLLOW)) {
+        session_greet(session);
         return follow(&printer);
+    }
     enum status status = find_since(session, &since);
     return status == STATUS_OK ? print_history(&printer, since) : status;
 }

@@ -53,6 +53,7 @@ enum status command_watch(struct session *session)
     struct cubby_watch *watch;
     if (session_given(session, OPTION_EPOCH) && !options.has_since)
         return session_misused("watch", "--epoch is that of --since: give both");
+    session_greet(session);
     stream_take_signals();
     if (cubby_watch_open(session->cubby, cubby_text(prefix), &watch, &options) != CUBBY_OK)
         return session_fail(session);
@@ -292,6 +293,7 @@ enum status command_mirror(struct session *session)
     if (interval > INT32_MAX)
         return session_out_of_range(session, OPTION_INTERVAL, 0, INT32_MAX);
     mirroring.interval_ms = (int64_t)interval;
+    session_greet(session);
     stream_take_signals();
     enum status status = access(mirroring.path, F_OK) == 0 ? open_from_file(&mirroring)
                                                            : open_mirror(&mirroring, NULL);

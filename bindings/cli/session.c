@@ -59,6 +59,21 @@ void session_close(struct session *session)
     buffer_free(&session->out);
 }
 
+void session_greet(struct session *session)
+{
+    struct session_endpoints endpoints;
+    struct cubby_server server;
+    session_endpoints(session->arguments, &endpoints);
+    const char *endpoint = endpoints.options.endpoint;
+    bool for_ever = endpoints.options.timeout_ms == CUBBY_FOREVER;
+    const struct cubby_call_options options = {.timeout_ms =
+                                                   for_ever ? CUBBY_DEFAULT_TIMEOUT_MS : 0};
+    enum cubby_status status = cubby_hello(session->cubby, cubby_data(NULL, 0), &server, &options);
+    if (status == CUBBY_TIMEOUT || status == CUBBY_UNAVAILABLE)
+        fprintf(stderr, "cubby: no answer from %s (is cubbyd running there?): trying on\n",
+                endpoint != NULL ? endpoint : CUBBY_DEFAULT_ENDPOINT);
+}
+
 bool session_given(const struct session *session, enum option option)
 {
     return session->arguments->options[option].given;

@@ -18,6 +18,13 @@ struct session {
 enum status session_open(struct session *session, const struct arguments *arguments);
 void session_close(struct session *session);
 
+/*
+ * For commands that go on for ever, whether the daemon is there or not: asks it once, and says
+ * where there is no answer within --timeout (0: the default one), so that a wrong endpoint does
+ * not look like silence.
+ */
+void session_greet(struct session *session);
+
 /* The endpoints that the arguments and the environment name, in a handle's options. */
 struct session_endpoints {
     char broadcast[256];

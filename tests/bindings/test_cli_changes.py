@@ -49,6 +49,25 @@ class Watch(Daemon):
         self.assertEqual(self.finish(watch), (0, "", ""))
 
 
+class Away(Daemon):
+    def test_what_waits_for_a_daemon_says_so_and_goes_on_when_it_is_there(self):
+        self.kill()
+        for count, words in enumerate((("watch", "k", "--limit", "1"),
+                                       ("changes", "--follow", "--limit", "1"),
+                                       ("mirror", "k", f"{self.directory}/mirror", "--once"))):
+            child = self.begin("--timeout", "50", "--broadcast", self.broadcast, *words)
+            self.assertEqual(child.stderr.readline().decode(),
+                             f"cubby: no answer from {self.endpoint} (is cubbyd running there?): "
+                             "trying on\n")
+            self.start()
+            while child.poll() is None:
+                self.ok("put", "k", str(count))
+                time.sleep(0.02)
+            self.assertEqual(self.finish(child)[0], 0, words)
+            self.kill()
+        self.start()
+
+
 class Mirror(Daemon):
     keeps = True
 
