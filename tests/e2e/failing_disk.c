@@ -1,17 +1,26 @@
 /*
  * A disk that fails on command, for tests that start cubbyd with this library in LD_PRELOAD: while
- * the file that FAILING_DISK names exists, every fdatasync fails with EIO.
+ * the file that FAILING_DISK names exists, every fdatasync fails with EIO; while the one that
+ * WAITING_DISK names does, none comes to an end.
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+static bool is_there(const char *variable)
+{
+    const char *path = getenv(variable);
+    return path != NULL && access(path, F_OK) == 0;
+}
 
 int fdatasync(int file)
 {
     int (*next)(int);
-    const char *switch_path = getenv("FAILING_DISK");
-    if (switch_path != NULL && access(switch_path, F_OK) == 0) {
+    while (is_there("WAITING_DISK"))
+        usleep(1000);
+    if (is_there("FAILING_DISK")) {
         errno = EIO;
         return -1;
     }
