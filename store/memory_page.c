@@ -255,15 +255,16 @@ void page_prefetch_child(const struct page *page, unsigned index)
 }
 
 /* By the heads alone: a cell is what we are waiting for. */
-void page_prefetch_entry(const struct page *page, struct slice key)
+unsigned page_prefetch_entry(const struct page *page, struct slice key)
 {
     if (key.size < page->prefix_size)
-        return;
+        return 0;
     const uint8_t *suffix = key.data + page->prefix_size;
     unsigned at =
         lower_bound(heads_of(page), 0, page->count, head_of(suffix, key.size - page->prefix_size));
     if (at < page->count)
         prefetch((const uint8_t *)page + offsets_of(page)[at], ENTRY_LINES);
+    return at;
 }
 
 size_t page_key(const struct page *page, unsigned index, uint8_t *key)

@@ -75,10 +75,10 @@ unsigned page_find_near(const struct page *page, struct slice key, unsigned hint
 /*
  * Hints to the processor, which then loads while we do something else: what a search of the page
  * looks at first; the entry that a search for the key will find, once that is there; the child at
- * `index`.
+ * `index`. page_prefetch_entry returns which entry that is, a hint for page_find_near.
  */
 void page_prefetch(const struct page *page);
-void page_prefetch_entry(const struct page *page, struct slice key);
+unsigned page_prefetch_entry(const struct page *page, struct slice key);
 void page_prefetch_child(const struct page *page, unsigned index);
 
 /* Writes the key (at most ENGINE_MAX_KEY bytes) and returns its size. */

@@ -4,7 +4,7 @@ bool tree_find_in_leaf(struct tree_path *path, struct slice key)
 {
     bool found;
     struct tree_step *leaf = tree_leaf(path);
-    leaf->index = page_find(leaf->page, key, &found);
+    leaf->index = page_find_near(leaf->page, key, leaf->index, &found);
     return found;
 }
 
@@ -16,8 +16,9 @@ static bool find_below(struct tree_path *path, struct page *page, struct slice k
         path->step[path->depth++] = (struct tree_step){page, index};
         page = page_child(page, index).page;
     }
-    path->step[path->depth++].page = page;
-    return tree_find_in_leaf(path, key);
+    bool found;
+    path->step[path->depth++] = (struct tree_step){page, page_find(page, key, &found)};
+    return found;
 }
 
 bool tree_find(const struct tree *tree, struct slice key, struct tree_path *path)
@@ -88,9 +89,9 @@ void tree_prefetch(const struct tree *tree, const struct slice *keys, unsigned c
         }
     }
     for (unsigned i = 0; i < count; i++) {
-        paths[i].step[depth].page = page[i];
+        paths[i].step[depth] =
+            (struct tree_step){page[i], page_prefetch_entry(page[i], keys[i])};
         paths[i].depth = depth + 1;
-        page_prefetch_entry(page[i], keys[i]);
     }
 }
 
