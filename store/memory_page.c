@@ -118,7 +118,7 @@ static void write_head(uint8_t *suffix, size_t size, uint32_t head)
         suffix[i] = (uint8_t)(head >> (24 - 8 * i));
 }
 
-/* Written so that the compiler makes a conditional move of it: no branch depends on the data. */
+/* Written so that no branch depends on the data, and without a multiplication. */
 static inline unsigned lower_bound(const uint32_t *heads, unsigned from, unsigned to, uint32_t head)
 {
     const uint32_t *base = heads + from;
@@ -127,7 +127,7 @@ static inline unsigned lower_bound(const uint32_t *heads, unsigned from, unsigne
         return from;
     while (left > 1) {
         size_t half = left / 2;
-        base += (base[half - 1] < head) * half;
+        base += half & -(size_t)(base[half - 1] < head); /* half or nothing */
         left -= half;
     }
     return (unsigned)(base - heads) + (*base < head);
