@@ -304,6 +304,12 @@ static const struct message *next_of(const struct messages *messages, uint64_t s
     return &messages->items[messages->sent];
 }
 
+bool broadcast_has_news(const struct broadcast *broadcast)
+{
+    return broadcast->changes.sent < broadcast->changes.count ||
+           broadcast->queues.sent < broadcast->queues.count;
+}
+
 void broadcast_send(struct broadcast *broadcast, uint64_t seq)
 {
     struct messages *changes = &broadcast->changes;
@@ -321,7 +327,7 @@ void broadcast_send(struct broadcast *broadcast, uint64_t seq)
             break;
         }
     }
-    if (changes->sent == changes->count && queues->sent == queues->count)
+    if (!broadcast_has_news(broadcast))
         broadcast_drop(broadcast);
 }
 

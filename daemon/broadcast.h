@@ -37,6 +37,9 @@ bool broadcast_wants_queues(const struct broadcast *broadcast);
  */
 void broadcast_gather(struct broadcast *broadcast, struct buffer *queue_news);
 
+/* Whether anything was gathered that is still to be sent. */
+bool broadcast_has_news(const struct broadcast *broadcast);
+
 /* Sends what was gathered, up to and including this seq. */
 void broadcast_send(struct broadcast *broadcast, uint64_t seq);
 

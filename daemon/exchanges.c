@@ -448,12 +448,15 @@ void exchanges_send_outbox(struct exchanges *exchanges)
 void exchanges_flush(struct exchanges *exchanges, struct broadcast *broadcast)
 {
     bool active = exchanges->count > 0;
+    bool news = broadcast_has_news(broadcast); /* mostly nobody subscribes */
     charge_peers(exchanges);
     for (size_t i = 0; i < exchanges->count; i++) {
         struct exchange *exchange = &exchanges->items[i];
-        send_outbox_to(exchanges, exchange->first);
+        if (exchange->first > exchanges->outbox_sent)
+            send_outbox_to(exchanges, exchange->first);
         send_reply(exchanges, exchange);
-        broadcast_send(broadcast, exchange->seq);
+        if (news)
+            broadcast_send(broadcast, exchange->seq);
     }
     broadcast_send(broadcast, UINT64_MAX);
     exchanges_send_outbox(exchanges);

@@ -89,8 +89,7 @@ void tree_prefetch(const struct tree *tree, const struct slice *keys, unsigned c
         }
     }
     for (unsigned i = 0; i < count; i++) {
-        paths[i].step[depth] =
-            (struct tree_step){page[i], page_prefetch_entry(page[i], keys[i])};
+        paths[i].step[depth] = (struct tree_step){page[i], page_prefetch_entry(page[i], keys[i])};
         paths[i].depth = depth + 1;
     }
 }

@@ -49,8 +49,8 @@ bool tree_find_near(struct tree_path *path, struct slice key);
  * These keys (1 to TREE_MAX_PREFETCH, in a tree that is not empty) will be looked for next. They
  * are followed down level by level, all together, so that the processor waits for them all at once
  * and not for each in turn. `paths`, one for each, lead to the leaves, and likely to the entries;
- * while the tree's `moves` is what it was, tree_find_in_leaf completes such a path to what tree_find
- * would find.
+ * while the tree's `moves` is what it was, tree_find_in_leaf completes such a path to what
+ * tree_find would find.
  */
 void tree_prefetch(const struct tree *tree, const struct slice *keys, unsigned count,
                    struct tree_path *paths);

@@ -5,8 +5,8 @@
 #include "wire/envelope.h"
 #include "wire/request.h"
 
-/* The header of an array whose count takes four bytes: dd, count. */
-enum { ARRAY_32 = 0xdd, ARRAY_32_SIZE = 5 };
+/* Headers of arrays: of up to 15 elements, 90 | count; with a count of four bytes: dd, count. */
+enum { FIX_ARRAY = 0x90, ARRAY_32 = 0xdd, ARRAY_32_SIZE = 5 };
 
 static int append(void *buffer, const char *data, size_t size)
 {
@@ -122,11 +122,11 @@ void wire_set_array_count(struct buffer *out, size_t place, uint32_t count)
         out->data[place + i] = (uint8_t)count;
 }
 
-/* What all messages of one kind begin with, up to the msgid. */
-static void pack_envelope(struct buffer *out, uint32_t count, unsigned type)
+/* What all messages of one kind begin with, up to the msgid: two numbers of one byte each. */
+static void pack_envelope(struct buffer *out, unsigned count, unsigned type)
 {
-    wire_pack_array(out, count);
-    wire_pack_uint(out, type);
+    const uint8_t head[] = {(uint8_t)(FIX_ARRAY | count), (uint8_t)type};
+    buffer_append(out, head, sizeof head);
 }
 
 void wire_pack_reply(struct buffer *out, uint64_t msgid)
