@@ -97,7 +97,7 @@ struct cubby_subscribe_options {
 /*
  * Never blocks; the subscription starts with the next cubby_poll. Without `since`, "now" is when
  * the daemon first answers. *subscription is not needed but for the two functions below. The
- * callbacks may do what a cubby_callback may.
+ * callbacks may do what a cubby_callback may. CUBBY_TOO_LARGE where no key can have the prefix.
  */
 CUBBY_API enum cubby_status cubby_subscribe(struct cubby *cubby, struct cubby_bytes prefix,
                                             const struct cubby_subscriber *subscriber,

@@ -409,7 +409,7 @@ struct cubby_queue_subscriber {
  * Hears of all queues whose name begins with `prefix`, on the broadcast, in cubby_poll and in the
  * functions that wait. It takes no jobs: to wait for one, reserve with wait_ms. *subscription may
  * be NULL; it is ended by cubby_unsubscribe or with the handle. Never blocks. CUBBY_NO_MEMORY;
- * CUBBY_MISUSE without on_ready.
+ * CUBBY_MISUSE without on_ready; CUBBY_TOO_LARGE where no name can have the prefix.
  */
 CUBBY_API enum cubby_status cubby_subscribe_queues(struct cubby *cubby, struct cubby_bytes prefix,
                                                    const struct cubby_queue_subscriber *subscriber,

@@ -617,11 +617,24 @@ static int set_place(struct cubby_subscription *subscription, struct cubby_bytes
     return subscription->topic.failed || subscription->epoch.failed ? -1 : 0;
 }
 
+/* The broadcast has no say in what is subscribed to: nobody else would tell. */
+static enum cubby_status refuse_prefix(struct cubby *cubby, size_t limit)
+{
+    failure_set(&cubby->failure, CUBBY_TOO_LARGE,
+                "a prefix over the limit of %zu bytes: nothing can begin with it", limit);
+    cubby->failure.error.has = CUBBY_HAS_LIMIT;
+    cubby->failure.error.limit = limit;
+    return CUBBY_TOO_LARGE;
+}
+
 static enum cubby_status begin(const struct cubby_subscription *wanted, struct cubby_bytes prefix,
                                const struct cubby_subscribe_options *options,
                                struct cubby_subscription **subscription)
 {
     struct cubby *cubby = wanted->cubby;
+    size_t limit = is_to_queues(wanted) ? WIRE_MAX_QUEUE_NAME : WIRE_MAX_KEY;
+    if (slice_of_bytes(prefix).size > limit)
+        return refuse_prefix(cubby, limit);
     struct cubby_subscription *made = malloc(sizeof(*made));
     if (made == NULL)
         return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the subscription");

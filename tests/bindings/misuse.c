@@ -56,6 +56,13 @@ static void hear_change(void *context, const struct cubby_change *change)
     (void)change;
 }
 
+static void hear_ready(void *context, struct cubby_bytes queue, uint64_t seq)
+{
+    (void)context;
+    (void)queue;
+    (void)seq;
+}
+
 static struct cubby_bytes key(void)
 {
     return cubby_text("key");
@@ -162,6 +169,23 @@ Test(misuse, a_batch_says_which_operation_cannot_be_sent)
     cubby_batch_free(&batch);
 }
 
+Test(misuse, a_prefix_that_nothing_can_have_is_refused_where_nobody_else_would_tell)
+{
+    static const char long_prefix[1025];
+    const struct cubby_subscriber keys = {.on_change = hear_change};
+    const struct cubby_queue_subscriber queues = {.on_ready = hear_ready};
+    struct cubby_bytes prefix = cubby_data(long_prefix, 1025);
+    cr_assert_eq(cubby_subscribe(cubby, prefix, &keys, NULL, NULL, NULL), CUBBY_TOO_LARGE);
+    cr_assert_eq(cubby_last_error(cubby)->limit, 1024);
+    prefix.size = 1024;
+    cr_assert_eq(cubby_subscribe(cubby, prefix, &keys, NULL, NULL, NULL), CUBBY_OK);
+    prefix.size = 256;
+    cr_assert_eq(cubby_subscribe_queues(cubby, prefix, &queues, NULL, NULL), CUBBY_TOO_LARGE);
+    cr_assert_eq(cubby_last_error(cubby)->limit, 255);
+    prefix.size = 255;
+    cr_assert_eq(cubby_subscribe_queues(cubby, prefix, &queues, NULL, NULL), CUBBY_OK);
+}
+
 /* Options that were never set are such. */
 Test(misuse, what_is_none_of_the_values_of_an_option_is_refused_by_the_daemon)
 {
@@ -251,10 +275,11 @@ static void signal_every(suseconds_t us)
     setitimer(ITIMER_REAL, &timer, NULL);
 }
 
-Test(misuse, signals_neither_fail_an_open_nor_make_a_close_leave_anything)
+/* Without a peer, whose connections would come and go among the descriptors. */
+Test(surroundings, signals_neither_fail_an_open_nor_make_a_close_leave_anything)
 {
     enum { ROUNDS = 100, EVERY_US = 50 };
-    const struct cubby_options options = {.endpoint = peer.endpoint};
+    const struct cubby_options options = {.endpoint = "ipc:///nonexistent/cubby"};
     unsigned before = count_descriptors();
     signal_every(EVERY_US);
     for (unsigned i = 0; i < ROUNDS; i++) {
