@@ -26,7 +26,9 @@ struct inbox {
     struct link served;   /* and those that were */
     struct link unused;   /* as many as there may be messages */
     struct line *current; /* the one that is being served, in neither list, or NULL */
-    size_t taken;         /* of it */
+    size_t taken;         /* of it, */
+    size_t share;         /* and how many may be */
+    size_t peers;         /* that have a line */
     uint64_t turn;
     size_t read; /* messages in this turn */
     size_t count;
@@ -79,6 +81,7 @@ static void begin_line(struct inbox *inbox, struct bucket *bucket, struct router
     line->bucket = bucket;
     line->chain = bucket->lines;
     bucket->lines = line;
+    inbox->peers++;
     line->first = line->last = message;
     link_append(bucket->served == inbox->turn ? &inbox->served : &inbox->waiting, &line->link);
 }
@@ -89,6 +92,7 @@ static void end_line(struct inbox *inbox, struct line *line)
     while (*at != line)
         at = &(*at)->chain;
     *at = line->chain;
+    inbox->peers--;
     link_append(&inbox->unused, &line->link);
 }
 
@@ -128,14 +132,21 @@ void inbox_fill(struct inbox *inbox, struct router *router)
 
 /* Taking. */
 
+static size_t within(size_t least, size_t number, size_t most)
+{
+    return number < least ? least : number > most ? most : number;
+}
+
 static void begin_share(struct inbox *inbox)
 {
     inbox->current = first_of(&inbox->waiting);
     if (inbox->current == NULL)
         inbox->current = first_of(&inbox->served);
-    if (inbox->current != NULL)
-        link_remove(&inbox->current->link);
+    if (inbox->current == NULL)
+        return;
+    link_remove(&inbox->current->link);
     inbox->taken = 0;
+    inbox->share = within(INBOX_OF_MANY, INBOX_OF_ALL / inbox->peers, INBOX_OF_ONE);
 }
 
 static void end_share(struct inbox *inbox)
@@ -171,7 +182,7 @@ struct router_message *inbox_take(struct inbox *inbox)
     line->bucket->served = inbox->turn;
     inbox->count--;
     inbox->bytes -= message->bytes.size;
-    if (line->first == NULL || ++inbox->taken >= INBOX_OF_ONE)
+    if (line->first == NULL || ++inbox->taken >= inbox->share)
         end_share(inbox);
     return message;
 }
@@ -188,12 +199,8 @@ bool inbox_went_round(const struct inbox *inbox)
 
 void inbox_end_turn(struct inbox *inbox, size_t carried_out, bool took_long)
 {
-    size_t limit = took_long ? carried_out : 2 * inbox->limit;
-    if (limit < INBOX_MIN_REQUESTS)
-        limit = INBOX_MIN_REQUESTS;
-    if (limit > INBOX_MAX_REQUESTS)
-        limit = INBOX_MAX_REQUESTS;
-    inbox->limit = limit;
+    inbox->limit =
+        within(INBOX_MIN_REQUESTS, took_long ? carried_out : 2 * inbox->limit, INBOX_MAX_REQUESTS);
 }
 
 size_t inbox_count(const struct inbox *inbox)

@@ -14,9 +14,10 @@
  *
  * Requests of a peer keep their order. Peers have their shares in the order in which the first
  * request of each was read, and who had none in this turn comes before those who had. A share is
- * INBOX_OF_ONE requests, and ends with the turn: where requests take long, nobody has many of them
- * in a row. It has no sockets of its own and no clock, and all memory is taken at the start, so
- * that nothing can fail later. Messages stay where the router has them.
+ * INBOX_OF_ONE requests or, where many have some, their part of INBOX_OF_ALL; and it ends with the
+ * turn: where requests take long, nobody has many of them in a row. It has no sockets of its own
+ * and no clock, and all memory is taken at the start, so that nothing can fail later. Messages stay
+ * where the router has them.
  */
 #ifndef DAEMON_INBOX_H
 #define DAEMON_INBOX_H
@@ -27,7 +28,9 @@ enum {
     INBOX_MAX_REQUESTS = 4096,
     INBOX_MAX_BYTES = 1 << 20, /* of their payloads, which the last one may pass */
     INBOX_MIN_REQUESTS = 16,   /* a turn reads so many, whatever is left of those before */
-    INBOX_OF_ONE = 128,        /* of one peer in a row, where others wait */
+    INBOX_OF_ONE = 128,        /* of one peer in a row, where others wait, */
+    INBOX_OF_ALL = 1024,       /* and of all in a row, before it is the first one's share again; */
+    INBOX_OF_MANY = 16,        /* but of each so many at least */
 };
 
 struct inbox;

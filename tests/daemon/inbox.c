@@ -305,25 +305,52 @@ static int take_number(void)
     return number;
 }
 
-Test(inbox, peers_are_told_apart_by_all_of_their_routing_ids)
+static void *crowd[CROWD]; /* some of them have the same bucket, whatever the hash */
+
+/* Each sends its number so often, in turns. */
+static void send_of_crowd(int count)
 {
-    void *crowd[CROWD]; /* some of them have the same bucket, whatever the hash */
     for (int i = 0; i < CROWD; i++) {
         crowd[i] = zmq_socket(zmq, ZMQ_DEALER);
         cr_assert_eq(zmq_connect(crowd[i], "inproc://requests"), 0);
     }
-    for (int i = 0; i < 2 * CROWD; i++)
+    for (int i = 0; i < count * CROWD; i++)
         zmq_send(crowd[i % CROWD], &(int){i % CROWD}, sizeof(int), 0);
     begin_turn();
+}
+
+static void close_crowd(void)
+{
+    for (int i = 0; i < CROWD; i++) {
+        zmq_setsockopt(crowd[i], ZMQ_LINGER, &(int){0}, sizeof(int));
+        zmq_close(crowd[i]);
+    }
+}
+
+Test(inbox, peers_are_told_apart_by_all_of_their_routing_ids)
+{
+    send_of_crowd(2);
     for (int i = 0; i < CROWD; i++) {
         int first = take_number();
         cr_assert(first >= 0 && !inbox_changes_peer(inbox));
         cr_assert_eq(take_number(), first);
         cr_assert(inbox_changes_peer(inbox));
-        zmq_setsockopt(crowd[first], ZMQ_LINGER, &(int){0}, sizeof(int));
-        zmq_close(crowd[first]);
     }
     cr_assert_eq(inbox_count(inbox), 0);
+    close_crowd();
+}
+
+Test(inbox, where_many_wait_each_has_a_smaller_share)
+{
+    send_of_crowd(INBOX_OF_MANY + 1);
+    for (int i = 0; i < CROWD * INBOX_OF_MANY; i++) {
+        cr_assert_eq(inbox_changes_peer(inbox), i % INBOX_OF_MANY == 0);
+        cr_assert_not(inbox_went_round(inbox) && i < (CROWD - 1) * INBOX_OF_MANY);
+        cr_assert_geq(take_number(), 0);
+    }
+    cr_assert(inbox_went_round(inbox));
+    cr_assert_eq(inbox_count(inbox), CROWD);
+    close_crowd();
 }
 
 Test(inbox, a_message_of_many_parts_is_one)

@@ -13,6 +13,7 @@ from harness import (DEADLINE_S, Client, Daemon, Raw, Subscriber, check_reply, d
 TURN_ENOUGH = 256  # as in daemon/exchanges.h
 WINDOW = 16
 INBOX_OF_ONE = 128  # as in daemon/inbox.h
+INBOX_OF_ALL = 1024
 DEFERRED_MAX_REQUESTS = 1024  # as in daemon/deferred.h
 KEYS = 50
 LONG_READ = [["scan", [{"keys_only": True, "limit": 10_000}]]] * 5  # few bytes, and milliseconds
@@ -48,6 +49,22 @@ class Fairness(Case):
             self.resume()
             versions = [check_reply(other.receive_payload())[3] for _ in range(few)]
         self.assertLess(versions[-1], total // 2)
+
+    def test_a_client_is_served_in_between_the_requests_of_many_that_have_many_outstanding(self):
+        clients, each, few = 50, 600, 4
+        hogs = [Client(self.daemon, RCVHWM=0, SNDHWM=0) for _ in range(clients)]
+        with Client(self.daemon) as other:
+            for client in [other, *hogs]:
+                self.addCleanup(client.close)
+                client.call("ping")
+            self.pause()
+            for msgid, hog in itertools.product(range(each), hogs):
+                hog.send_request(msgid, "put", "hog", msgid)
+            self.resume()
+            hogs[0].receive_payload()
+            seqs = [other.call("put", "other", number) for number in range(few)]
+        between = sorted(after - before for before, after in zip(seqs, seqs[1:]))
+        self.assertLess(between[len(between) // 2], 4 * INBOX_OF_ALL, between)
 
     def test_a_turn_takes_few_requests_of_one_client_alone(self):
         total = 20_000
