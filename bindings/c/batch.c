@@ -274,6 +274,11 @@ size_t cubby_batch_queue_drop(struct cubby_batch *batch, struct cubby_bytes queu
 
 /* ---- Running -------------------------------------------------------------------------------- */
 
+static enum cubby_status refuse_none(struct cubby *cubby)
+{
+    return handle_fail(cubby, CUBBY_MISUSE, "there is no batch: cubby_batch_new had no memory");
+}
+
 static enum cubby_status refuse_misuse(struct cubby *cubby, const struct cubby_batch *batch)
 {
     handle_fail(cubby, CUBBY_MISUSE, batch->misuse);
@@ -284,8 +289,8 @@ static enum cubby_status refuse_misuse(struct cubby *cubby, const struct cubby_b
 
 static enum cubby_status begin(struct cubby *cubby, const struct cubby_batch *batch)
 {
-    if (cubby == NULL || batch == NULL)
-        return handle_fail(cubby, CUBBY_MISUSE, "there is no batch");
+    if (cubby == NULL)
+        return CUBBY_MISUSE;
     struct buffer *out = &cubby->out;
     if (batch->operations.failed || batch->guards.failed)
         return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the batch");
@@ -354,9 +359,10 @@ enum cubby_status cubby_batch_run(struct cubby *cubby, struct cubby_batch *batch
                                   const struct cubby_call_options *options)
 {
     struct cubby_bytes result;
+    if (batch == NULL)
+        return refuse_none(cubby);
+    clear_result(batch);
     enum cubby_status status = begin(cubby, batch);
-    if (batch != NULL)
-        clear_result(batch);
     if (status == CUBBY_OK)
         status = request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
     if (status == CUBBY_OK)
@@ -368,6 +374,8 @@ enum cubby_status cubby_send_batch(struct cubby *cubby, const struct cubby_batch
                                    cubby_callback *callback, void *context,
                                    const struct cubby_call_options *options)
 {
+    if (batch == NULL)
+        return refuse_none(cubby);
     enum cubby_status status = begin(cubby, batch);
     if (status != CUBBY_OK)
         return status;
