@@ -539,22 +539,27 @@ void config_free(struct config *config)
     *config = (struct config){0};
 }
 
+/* One row, with a column for the name and its argument that the longest of them fits into. */
+static void print_option(const char *name, const char *argument, const char *help)
+{
+    enum { COLUMN = 31 }; /* --checkpoint-interval SECONDS */
+    int size =
+        printf("  --%s%s%s", name, argument != NULL ? " " : "", argument != NULL ? argument : "");
+    printf("%*s  %s\n", size < COLUMN ? COLUMN - size : 0, "", help);
+}
+
 void config_print_help(void)
 {
     puts("usage: cubbyd [OPTION]...\n"
          "Serves keys and values over ZeroMQ and keeps them.\n");
     for (int i = 0; i < OPTIONS; i++)
-        printf("  --%s%s%s%*s %s\n", options[i].name, options[i].argument != NULL ? " " : "",
-               options[i].argument != NULL ? options[i].argument : "",
-               (int)(23 - strlen(options[i].name) -
-                     (options[i].argument != NULL ? strlen(options[i].argument) + 1 : 0)),
-               "", options[i].help);
-    puts("  --config FILE            read options from a ZPL file: NAME = VALUE, the same names; "
-         "the\n"
-         "                           command line wins\n"
-         "  --version                print the version and exit\n"
-         "  --help                   print this and exit\n\n"
-         "SIZE is a number of bytes; K, M and G behind it mean powers of 1,024.\n"
+        print_option(options[i].name, options[i].argument, options[i].help);
+    print_option(
+        "config", "FILE",
+        "read options from a ZPL file: NAME = VALUE, the same names; the command line wins");
+    print_option("version", NULL, "print the version and exit");
+    print_option("help", NULL, "print this and exit");
+    puts("\nSIZE is a number of bytes; K, M and G behind it mean powers of 1,024.\n"
          "SIGTERM and SIGINT stop it cleanly. Exit: 0 stopped, 1 failed (one line says why), "
          "2 wrong usage.");
 }

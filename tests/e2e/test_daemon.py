@@ -71,6 +71,12 @@ class Information(unittest.TestCase):
                "restore", "check", "salvage", "verbose", "version", "help")
     COMMAND_LINE_ONLY = {"config", "restore", "check", "salvage", "version", "help"}
 
+    def test_help_has_its_texts_in_one_column(self):
+        _, out, _ = run("--help")
+        rows = [line for line in out.splitlines() if line.startswith("  --")]
+        begins = {re.match(r"  --[a-z-]+( [A-Z]+)? +", row).end() for row in rows}
+        self.assertEqual(len(begins), 1, out)
+
     def test_help_names_every_option(self):
         status, out, err = run("--help")
         self.assertEqual((status, err), (0, ""))
