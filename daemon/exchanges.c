@@ -39,8 +39,10 @@ struct exchanges {
     struct inbox *inbox;
     struct deferred *deferred;
 
-    uint64_t turn_us; /* when this turn began, */
-    uint64_t time_ms; /* and what time it has */
+    uint64_t turn_us;   /* when this turn began, */
+    uint64_t time_ms;   /* and what time it has */
+    uint64_t work_us;   /* how long it took to carry out what it has so far */
+    uint64_t commit_us; /* how long the last commit took */
 
     struct exchange *items; /* of this turn */
     size_t count;
@@ -255,6 +257,12 @@ static void prefetch(struct exchanges *exchanges, size_t taken)
     service_prefetch(exchanges->service, keys, count);
 }
 
+/* Whether waiting for the disk is no more than half of such a turn, if it is as slow as last. */
+static bool is_worth_a_sync(const struct exchanges *exchanges, size_t count)
+{
+    return count >= TURN_ENOUGH_TO_SYNC && exchanges->work_us >= exchanges->commit_us;
+}
+
 /*
  * Whether the turn ends here, if it has so many requests. One that waits for the disk takes more,
  * so that it waits less often, but nobody twice: who has much must not hold up who comes now.
@@ -263,8 +271,8 @@ static bool has_enough(const struct exchanges *exchanges, size_t count)
 {
     if (count < TURN_ENOUGH || !inbox_changes_peer(exchanges->inbox))
         return false;
-    return count >= TURN_ENOUGH_TO_SYNC || !exchanges->syncs ||
-           inbox_went_round(exchanges->inbox) || store_pending(exchanges->store) == 0;
+    return !exchanges->syncs || inbox_went_round(exchanges->inbox) ||
+           store_pending(exchanges->store) == 0 || is_worth_a_sync(exchanges, count);
 }
 
 /*
@@ -350,21 +358,25 @@ void exchanges_drain(struct exchanges *exchanges)
     drain_deferred(exchanges);
     if (exchanges->gave_way || exchanges->held != NULL)
         return;
-    bool in_time = true;
+    exchanges->work_us = 0;
     inbox_begin_turn(exchanges->inbox);
     if (!exchanges->stopping)
         inbox_fill(exchanges->inbox, exchanges->router);
-    while (in_time && has_room(exchanges) && drain_window(exchanges)) {
+    while (exchanges->work_us < TURN_MAX_DRAIN_US && has_room(exchanges) &&
+           drain_window(exchanges)) {
         read_ahead(exchanges);
-        in_time = clock_us() - exchanges->turn_us < TURN_MAX_DRAIN_US;
+        exchanges->work_us = clock_us() - exchanges->turn_us;
     }
-    inbox_end_turn(exchanges->inbox, exchanges->count, !in_time);
+    inbox_end_turn(exchanges->inbox, exchanges->count,
+                   exchanges->work_us >= TURN_MAX_DRAIN_US ||
+                       deferred_is_full(exchanges->deferred));
 }
 
 /* The commit's outcome. */
 
 void exchanges_charge_commit(struct exchanges *exchanges, uint64_t took_us, size_t wrote)
 {
+    exchanges->commit_us = took_us;
     for (size_t i = 0; exchanges->of_long > 0 && i < exchanges->count; i++) {
         struct exchange *exchange = &exchanges->items[i];
         if (exchange->is_long && exchange->wrote >= DEFERRED_LARGE)

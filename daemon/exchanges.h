@@ -28,7 +28,7 @@
 enum {
     TURN_MAX_REQUESTS = 1024,  /* deferred ones and all */
     TURN_ENOUGH = 256,         /* at a change of peers: who was served gets its replies, */
-    TURN_ENOUGH_TO_SYNC = 512, /* or so many where they wait for the disk */
+    TURN_ENOUGH_TO_SYNC = 512, /* or so many, and more on a slow disk, where they wait for it */
     TURN_MAX_DRAIN_US = 4000,  /* before a turn takes no more; the last request may pass it */
     TURN_MAX_BYTES = 8 << 20,  /* of replies, and of the log, before a turn takes no more */
     EXCHANGES_WINDOW = STORE_MAX_PREFETCH, /* requests read before the first is carried out, */
