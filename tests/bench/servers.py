@@ -154,6 +154,11 @@ class Cubby(Server):
             sys.exit(f"{self.name}: {method}: {error}")
         return result
 
+    def pause(self):
+        """Between two turns: one that is stopped in its middle would count as one that took long."""
+        self.call("ping")
+        super().pause()
+
     def begin_queue(self):
         """An empty one; so for each kind of server."""
         self.call("queue.drop", "jobs")
