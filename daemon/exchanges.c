@@ -240,6 +240,7 @@ void exchanges_begin(struct exchanges *exchanges, uint64_t now_us, uint64_t time
 {
     exchanges->turn_us = now_us;
     exchanges->time_ms = time_ms;
+    exchanges->work_us = 0;
     carry_out_held(exchanges);
 }
 
@@ -346,7 +347,7 @@ static void drain_deferred(struct exchanges *exchanges)
         exchanges->gave_way = false;
 }
 
-/* Reads what is waiting, at the turn's beginning or once all that was there has been served. */
+/* Reads what came during the turn, once all that was there has been served. */
 static void read_ahead(struct exchanges *exchanges)
 {
     if (!exchanges->stopping && inbox_went_round(exchanges->inbox))
@@ -358,7 +359,6 @@ void exchanges_drain(struct exchanges *exchanges)
     drain_deferred(exchanges);
     if (exchanges->gave_way || exchanges->held != NULL)
         return;
-    exchanges->work_us = 0;
     inbox_begin_turn(exchanges->inbox);
     if (!exchanges->stopping)
         inbox_fill(exchanges->inbox, exchanges->router);

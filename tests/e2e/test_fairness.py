@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import pathlib
 import re
 import signal
 import time
@@ -11,6 +12,7 @@ from harness import (DEADLINE_S, Client, Daemon, Raw, Subscriber, check_reply, d
                      request, unpack)
 
 TURN_ENOUGH = 256  # as in daemon/exchanges.h
+TURN_ENOUGH_TO_SYNC = 512
 WINDOW = 16
 INBOX_OF_ONE = 128  # as in daemon/inbox.h
 INBOX_OF_ALL = 1024
@@ -98,6 +100,37 @@ class Fairness(Case):
             self.assertLessEqual(stats[f"{name}_p50_us"], stats[f"{name}_p99_us"])
             self.assertLessEqual(stats[f"{name}_p99_us"], stats[f"{name}_max_us"])
         self.assertEqual((stats["group_p50"], stats["group_p99"], stats["group_max"]), (1, 1, 1))
+
+
+class SlowDisk(unittest.TestCase):
+    """The disk is waited for while a file is there."""
+
+    def setUp(self):
+        self.daemon = Daemon()
+        self.addCleanup(self.daemon.clean)
+        self.switch = os.path.join(self.daemon.directory, "waits")
+        self.daemon.env.update(LD_PRELOAD=os.environ["FAILING_DISK_LIBRARY"], WAITING_DISK=self.switch)
+        self.daemon.start()
+
+    def test_behind_a_commit_that_took_long_a_turn_takes_more_than_is_enough(self):
+        """How many are there by then is up to the machine, hence as many rounds as that takes."""
+        end, each, largest = deadline(), 20, 0
+        clients = [Client(self.daemon, RCVHWM=0, SNDHWM=0) for _ in range(60)]
+        for client in clients:
+            self.addCleanup(client.close)
+            client.call("ping")
+        while largest < TURN_ENOUGH_TO_SYNC + 2 * WINDOW:
+            self.assertLess(time.monotonic(), end, largest)
+            pathlib.Path(self.switch).touch()
+            clients[0].send_request(0, "put", "first", 0)
+            for msgid, client in itertools.product(range(1, each), clients):
+                client.send_request(msgid, *(("put", "key", 0) if msgid == 1 else ("ping",)))
+            os.unlink(self.switch)
+            clients[0].receive_payload()
+            for client in clients:
+                for _ in range(1, each):
+                    client.receive_payload()
+            largest = clients[0].call("stats")["group_max"]
 
 
 class HeavyRequests(Case):
