@@ -182,10 +182,16 @@ struct cubby_call_options {
  * requests that time out. Requests sent before the connection is up leave once it is.
  * CUBBY_NO_MEMORY, or CUBBY_SYSTEM, and errno says why: EINVAL for an endpoint that is malformed,
  * or by which nobody can be reached (inproc without `zmq_context`), EPROTONOSUPPORT for another
- * transport, EMFILE where descriptors are out; *cubby is NULL then. The broadcast's endpoint is
- * first looked at when it is first needed, by a subscription.
+ * transport than tcp, ipc and inproc, EMFILE where descriptors are out; *cubby is NULL then. The
+ * broadcast's endpoint is first looked at when it is first needed, by a subscription.
  */
 CUBBY_API enum cubby_status cubby_open(struct cubby **cubby, const struct cubby_options *options);
+
+/*
+ * What is wrong with an endpoint that is refused as EINVAL or EPROTONOSUPPORT, a part of a sentence
+ * for a person; NULL: nothing can be told from its text. It lives for ever.
+ */
+CUBBY_API const char *cubby_endpoint_fault(const char *endpoint);
 
 /*
  * Ends the handle, its subscriptions, and its outstanding requests: their callbacks are called

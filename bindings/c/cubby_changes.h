@@ -225,7 +225,8 @@ struct cubby_mirror_options {
 };
 
 /* Never blocks; the mirror starts with the next cubby_poll. `events` may be NULL, for none.
- * CUBBY_NO_MEMORY; CUBBY_MISUSE with nowhere to put it. */
+ * CUBBY_NO_MEMORY; CUBBY_MISUSE with nowhere to put it; CUBBY_TOO_LARGE for a prefix that no key
+ * can have. */
 CUBBY_API enum cubby_status cubby_mirror_open(struct cubby *cubby, struct cubby_bytes prefix,
                                               const struct cubby_mirror_events *events,
                                               void *context, struct cubby_mirror **mirror,

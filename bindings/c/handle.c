@@ -1,6 +1,5 @@
 #include "bindings/c/handle.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -74,6 +73,17 @@ enum cubby_status handle_may_wait(struct cubby *cubby, const char *call)
                            "cubby_poll has returned",
                            call);
     return is_forked(cubby) ? fail_forked(cubby, call) : CUBBY_OK;
+}
+
+enum cubby_status handle_check_prefix(struct cubby *cubby, struct cubby_bytes prefix, size_t limit)
+{
+    if (slice_of_bytes(prefix).size <= limit)
+        return CUBBY_OK;
+    failure_set(&cubby->failure, CUBBY_TOO_LARGE,
+                "a prefix over the limit of %zu bytes: nothing can begin with it", limit);
+    cubby->failure.error.has = CUBBY_HAS_LIMIT;
+    cubby->failure.error.limit = limit;
+    return CUBBY_TOO_LARGE;
 }
 
 enum cubby_status handle_fail_system(struct cubby *cubby, const char *what)
@@ -167,20 +177,12 @@ void *handle_socket(struct cubby *cubby, int type)
     return socket;
 }
 
-/*
- * What zmq_connect lets through although nobody can ever be reached by it: a port over 65,535, of
- * which it takes the lower bits, port 0, and inproc in a context of the handle's own.
- */
-static bool is_reachable(const struct cubby *cubby, const char *endpoint)
+/* 0, or why nobody can be reached by it: inproc needs a context that somebody else has, too. */
+static int error_of(const struct cubby *cubby, const char *endpoint)
 {
-    const char *port = strrchr(endpoint, ':');
-    if (strncmp(endpoint, "inproc://", strlen("inproc://")) == 0)
-        return !cubby->owns_context;
-    if (strncmp(endpoint, "tcp://", strlen("tcp://")) != 0 || !isdigit((unsigned char)port[1]))
-        return true;
-    errno = 0;
-    unsigned long number = strtoul(port + 1, NULL, 10);
-    return errno == 0 && number >= 1 && number <= UINT16_MAX;
+    if (cubby->owns_context && strncmp(endpoint, "inproc://", strlen("inproc://")) == 0)
+        return EINVAL;
+    return endpoint_error(endpoint);
 }
 
 /* A signal handler that runs breaks it off before it has begun. */
@@ -195,10 +197,9 @@ static int connect_to(const struct cubby *cubby, void *socket, const char *endpo
 
 int handle_connect(struct cubby *cubby, void *socket, const char *endpoint)
 {
-    if (!is_reachable(cubby, endpoint)) {
-        errno = EINVAL;
+    errno = error_of(cubby, endpoint);
+    if (errno != 0)
         return close_after_failure(socket);
-    }
     if (connect_to(cubby, socket, endpoint) != 0 || handle_watch(cubby, socket) != 0)
         return close_after_failure(socket);
     return 0;

@@ -65,6 +65,15 @@ enum cubby_status handle_fail_system(struct cubby *cubby, const char *what);
 /* A socket of the handle's context with its options set; NULL with errno. */
 void *handle_socket(struct cubby *cubby, int type);
 
+/*
+ * CUBBY_TOO_LARGE for a prefix over `limit` bytes, of those who follow it for ever: the broadcast
+ * has no say in what is subscribed to, and what is asked again and again would be refused as often.
+ */
+enum cubby_status handle_check_prefix(struct cubby *cubby, struct cubby_bytes prefix, size_t limit);
+
+/* EINVAL or EPROTONOSUPPORT where cubby_endpoint_fault finds one, else 0. */
+int endpoint_error(const char *endpoint);
+
 /* Connects it; on failure, -1 with errno, it is closed. */
 int handle_connect(struct cubby *cubby, void *socket, const char *endpoint);
 

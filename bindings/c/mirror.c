@@ -432,6 +432,8 @@ enum cubby_status cubby_mirror_open(struct cubby *cubby, struct cubby_bytes pref
 {
     if (cubby == NULL || mirror == NULL)
         return handle_fail(cubby, CUBBY_MISUSE, "nowhere to put the mirror");
+    if (handle_check_prefix(cubby, prefix, WIRE_MAX_KEY) != CUBBY_OK)
+        return CUBBY_TOO_LARGE;
     struct cubby_mirror *opened = calloc(1, sizeof(*opened));
     if (opened == NULL)
         return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the mirror");

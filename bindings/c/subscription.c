@@ -617,14 +617,13 @@ static int set_place(struct cubby_subscription *subscription, struct cubby_bytes
     return subscription->topic.failed || subscription->epoch.failed ? -1 : 0;
 }
 
-/* The broadcast has no say in what is subscribed to: nobody else would tell. */
-static enum cubby_status refuse_prefix(struct cubby *cubby, size_t limit)
+static enum cubby_status fail_connect(struct cubby *cubby)
 {
-    failure_set(&cubby->failure, CUBBY_TOO_LARGE,
-                "a prefix over the limit of %zu bytes: nothing can begin with it", limit);
-    cubby->failure.error.has = CUBBY_HAS_LIMIT;
-    cubby->failure.error.limit = limit;
-    return CUBBY_TOO_LARGE;
+    const char *fault = cubby_endpoint_fault(cubby->broadcast);
+    if (fault == NULL)
+        return handle_fail_system(cubby, cubby->broadcast);
+    return failure_set(&cubby->failure, CUBBY_SYSTEM, "the broadcast's endpoint '%s': %s",
+                       cubby->broadcast, fault);
 }
 
 static enum cubby_status begin(const struct cubby_subscription *wanted, struct cubby_bytes prefix,
@@ -633,8 +632,8 @@ static enum cubby_status begin(const struct cubby_subscription *wanted, struct c
 {
     struct cubby *cubby = wanted->cubby;
     size_t limit = is_to_queues(wanted) ? WIRE_MAX_QUEUE_NAME : WIRE_MAX_KEY;
-    if (slice_of_bytes(prefix).size > limit)
-        return refuse_prefix(cubby, limit);
+    if (handle_check_prefix(cubby, prefix, limit) != CUBBY_OK)
+        return CUBBY_TOO_LARGE;
     struct cubby_subscription *made = malloc(sizeof(*made));
     if (made == NULL)
         return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the subscription");
@@ -648,7 +647,7 @@ static enum cubby_status begin(const struct cubby_subscription *wanted, struct c
         return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the subscription");
     }
     if (connect_sub(made) != 0) {
-        enum cubby_status status = handle_fail_system(cubby, cubby->broadcast);
+        enum cubby_status status = fail_connect(cubby);
         free_subscription(made);
         return status;
     }

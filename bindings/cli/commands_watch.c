@@ -289,16 +289,20 @@ enum status command_mirror(struct session *session)
         .interval_ms = MIRROR_INTERVAL_MS,
         .written_ms = INT64_MIN / 2,
     };
+    if (strcmp(mirroring.path, "-") == 0)
+        return session_misused("mirror", "FILE is replaced whole at every change, so it is not "
+                                         "standard output (cubby export - is)");
     uint64_t interval = arguments_number(arguments, OPTION_INTERVAL, MIRROR_INTERVAL_MS);
     if (interval > INT32_MAX)
         return session_out_of_range(session, OPTION_INTERVAL, 0, INT32_MAX);
     mirroring.interval_ms = (int64_t)interval;
-    session_greet(session);
     stream_take_signals();
     enum status status = access(mirroring.path, F_OK) == 0 ? open_from_file(&mirroring)
                                                            : open_mirror(&mirroring, NULL);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
+        session_greet(session);
         status = run_mirror(&mirroring);
+    }
     cubby_mirror_close(&mirroring.mirror);
     return status;
 }

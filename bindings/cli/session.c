@@ -37,17 +37,42 @@ void session_endpoints(const struct arguments *arguments, struct session_endpoin
     endpoints->options.timeout_ms = for_ever ? CUBBY_FOREVER : (int64_t)timeout_ms;
 }
 
+/* What is wrong with an endpoint is said with where it comes from. */
+static enum status check_endpoints(const struct arguments *arguments,
+                                   const struct session_endpoints *endpoints)
+{
+    const struct option_value *given = arguments->options;
+    const struct {
+        const char *of;
+        const char *endpoint;
+    } rows[] = {{given[OPTION_CONNECT].given ? "--connect" : "$CUBBY_ENDPOINT",
+                 endpoints->options.endpoint},
+                {"--broadcast", given[OPTION_BROADCAST].text}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const char *fault = cubby_endpoint_fault(rows[i].endpoint);
+        if (fault == NULL)
+            continue;
+        fprintf(stderr, "cubby: %s '%s': %s\n", rows[i].of, rows[i].endpoint, fault);
+        return STATUS_USAGE;
+    }
+    return STATUS_OK;
+}
+
 enum status session_open(struct session *session, const struct arguments *arguments)
 {
     struct session_endpoints endpoints;
     session_endpoints(arguments, &endpoints);
     *session = (struct session){.arguments = arguments};
+    enum status checked = check_endpoints(arguments, &endpoints);
+    if (checked != STATUS_OK)
+        return checked;
     enum cubby_status status = cubby_open(&session->cubby, &endpoints.options);
     if (status == CUBBY_OK)
         return STATUS_OK;
     if (status == CUBBY_SYSTEM)
-        return session_misused("not an endpoint, which is tcp://ADDRESS:PORT or ipc://PATH",
-                               endpoints.options.endpoint);
+        return session_misused(endpoints.options.endpoint != NULL ? endpoints.options.endpoint
+                                                                  : CUBBY_DEFAULT_ENDPOINT,
+                               strerror(errno));
     fputs("cubby: out of memory\n", stderr);
     return STATUS_FAILED;
 }

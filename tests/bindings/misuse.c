@@ -175,9 +175,13 @@ Test(misuse, a_prefix_that_nothing_can_have_is_refused_where_nobody_else_would_t
     const struct cubby_subscriber keys = {.on_change = hear_change};
     const struct cubby_queue_subscriber queues = {.on_ready = hear_ready};
     struct cubby_bytes prefix = cubby_data(long_prefix, 1025);
+    struct cubby_mirror *mirror = NULL;
     cr_assert_eq(cubby_subscribe(cubby, prefix, &keys, NULL, NULL, NULL), CUBBY_TOO_LARGE);
     cr_assert_eq(cubby_last_error(cubby)->limit, 1024);
+    cr_assert_eq(cubby_mirror_open(cubby, prefix, NULL, NULL, &mirror, NULL), CUBBY_TOO_LARGE);
+    cr_assert_null(mirror);
     prefix.size = 1024;
+    cr_assert_eq(cubby_mirror_open(cubby, prefix, NULL, NULL, &mirror, NULL), CUBBY_OK);
     cr_assert_eq(cubby_subscribe(cubby, prefix, &keys, NULL, NULL, NULL), CUBBY_OK);
     prefix.size = 256;
     cr_assert_eq(cubby_subscribe_queues(cubby, prefix, &queues, NULL, NULL), CUBBY_TOO_LARGE);
@@ -221,8 +225,14 @@ Test(misuse, endpoints_by_which_nobody_is_reached_are_refused)
         {"tcp://127.0.0.1:65536", EINVAL},
         {"tcp://127.0.0.1:99999999999999999999", EINVAL},
         {"tcp://127.0.0.1:7420 ", EINVAL},
+        {"tcp://:7420", EINVAL},
+        {"ipc://", EINVAL},
+        {"ipc://@", EINVAL},
         {"inproc://cubby", EINVAL},
         {"udp://127.0.0.1:7420", EPROTONOSUPPORT},
+        {"ws://127.0.0.1:7420", EPROTONOSUPPORT},
+        {"pgm://eth0;239.0.0.1:7420", EPROTONOSUPPORT},
+        {"TCP://127.0.0.1:7420", EPROTONOSUPPORT},
     };
     const struct cubby_subscriber subscriber = {.on_change = hear_change};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -237,6 +247,18 @@ Test(misuse, endpoints_by_which_nobody_is_reached_are_refused)
         cr_assert_not_null(strstr(cubby_last_error(other)->message, bad[i].endpoint));
         cubby_close(&other);
     }
+}
+
+Test(misuse, what_is_wrong_with_an_endpoint_is_told_before_it_is_opened)
+{
+    cr_assert_null(cubby_endpoint_fault(NULL));
+    cr_assert_null(cubby_endpoint_fault("tcp://localhost:7420"));
+    cr_assert_null(cubby_endpoint_fault("ipc:///run/cubby"));
+    cr_assert_null(cubby_endpoint_fault("ipc://@cubby"));
+    cr_assert_not_null(strstr(cubby_endpoint_fault("tcp://localhost"), "port from 1 to 65535"));
+    cr_assert_not_null(strstr(cubby_endpoint_fault("tcp://:1"), "host"));
+    cr_assert_not_null(strstr(cubby_endpoint_fault("ws://localhost:1"), "tcp://HOST:PORT or ipc"));
+    cr_assert_not_null(strstr(cubby_endpoint_fault(""), "tcp://HOST:PORT or ipc://PATH"));
 }
 
 Test(misuse, a_port_of_five_digits_and_a_shared_inproc_are_good)

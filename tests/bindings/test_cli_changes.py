@@ -49,6 +49,15 @@ class Watch(Daemon):
         self.assertEqual(self.finish(watch), (0, "", ""))
 
 
+    def test_a_prefix_that_no_key_can_have_ends_watch_and_mirror(self):
+        path = f"{self.directory}/mirror"
+        for command in (("watch", "x" * 1025), ("mirror", "x" * 1025, path)):
+            self.assertEqual(self.run_cubby(*command), (3, b""))
+            self.assertTrue(self.errors.startswith("cubby: too_large: "), self.errors)
+            self.assertIn("over the limit of 1024 bytes", self.errors)
+        self.assertFalse(os.path.exists(path))
+
+
 class Away(Daemon):
     def test_what_waits_for_a_daemon_says_so_and_goes_on_when_it_is_there(self):
         self.kill()
