@@ -133,6 +133,8 @@ enum status command_restore(struct session *session)
         arguments[5] = "--engine";
         arguments[6] = engine;
     }
+    if (strcmp(positional[0], "-") == 0)
+        return session_misused("restore", "FILE is read twice, so it is not standard input");
     find_cubbyd(program, sizeof(program));
     execvp(program, (char *const *)arguments);
     fprintf(stderr, "cubby: cannot run %s, which restores: %s\n", program, strerror(errno));

@@ -104,7 +104,9 @@ enum status command_export(struct session *session)
     enum status status = open_export(session, &writer, &content, &last);
     if (status == STATUS_OK) {
         status = export_keys(session, &writer, last);
-        if (status != STATUS_OK && writer.entries > 0 && writer.part[0] != '\0')
+        if (status != STATUS_OK && writer.passes)
+            fputs("cubby: stopped; what was written is no whole export\n", stderr);
+        else if (status != STATUS_OK && writer.entries > 0 && writer.part[0] != '\0')
             fprintf(stderr, "cubby: stopped after %llu keys; go on with the same and --resume\n",
                     (unsigned long long)writer.entries);
     }
@@ -117,7 +119,7 @@ enum status command_export(struct session *session)
 
 struct import {
     struct session *session;
-    const char *path;
+    const char *path; /* as it is called in a sentence */
     struct stream_reader reader;
     size_t end;      /* offset behind the last entry that is whole */
     uint64_t now_ms; /* the daemon's time */
@@ -180,10 +182,10 @@ static enum status go_to(struct import *import, uint64_t from)
     return STATUS_USAGE;
 }
 
-static enum status begin_import(struct import *import)
+static enum status begin_import(struct import *import, const char *path)
 {
     struct cubby_bytes version;
-    enum status status = stream_open(&import->reader, import->path);
+    enum status status = stream_open(&import->reader, path);
     if (status != STATUS_OK)
         return status;
     if (!cubby_map_find(import->reader.header, "cubby-export", &version)) {
@@ -278,9 +280,10 @@ static enum status import_all(struct import *import)
 
 enum status command_import(struct session *session)
 {
-    struct import import = {.session = session, .path = session->arguments->positional[0]};
+    const char *path = session->arguments->positional[0];
+    struct import import = {.session = session, .path = stream_input_name(path)};
     stream_take_signals();
-    enum status status = begin_import(&import);
+    enum status status = begin_import(&import, path);
     if (status == STATUS_OK)
         status = import_all(&import);
     stream_reader_free(&import.reader);

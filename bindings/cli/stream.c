@@ -24,9 +24,26 @@ static uint64_t now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static enum status start(struct stream_writer *writer, const char *path, const char *mode)
+static bool is_standard(const char *path)
 {
-    *writer = (struct stream_writer){.begin_ms = now_ms()};
+    return strcmp(path, "-") == 0;
+}
+
+/* Nobody wants to see it: it is not text. */
+static enum status start_output(struct stream_writer *writer)
+{
+    if (isatty(STDOUT_FILENO)) {
+        fputs("cubby: standard output is a terminal: send it to a program or a file\n", stderr);
+        return STATUS_USAGE;
+    }
+    writer->file = stdout;
+    writer->passes = true;
+    snprintf(writer->part, sizeof(writer->part), "standard output");
+    return STATUS_OK;
+}
+
+static enum status start_file(struct stream_writer *writer, const char *path, const char *mode)
+{
     if (strlen(path) >= STREAM_MAX_PATH) {
         fputs("cubby: the file's name is too long\n", stderr);
         return STATUS_USAGE;
@@ -34,8 +51,15 @@ static enum status start(struct stream_writer *writer, const char *path, const c
     snprintf(writer->path, sizeof(writer->path), "%s", path);
     snprintf(writer->part, sizeof(writer->part), "%s.part", path);
     writer->file = fopen(writer->part, mode);
-    if (writer->file == NULL)
-        return fail("write", writer->part);
+    return writer->file != NULL ? STATUS_OK : fail("write", writer->part);
+}
+
+static enum status start(struct stream_writer *writer, const char *path, const char *mode)
+{
+    *writer = (struct stream_writer){.begin_ms = now_ms()};
+    enum status status = is_standard(path) ? start_output(writer) : start_file(writer, path, mode);
+    if (status != STATUS_OK)
+        return status;
     writer->digest = zdigest_new();
     if (writer->digest != NULL)
         return STATUS_OK;
@@ -46,7 +70,7 @@ static enum status start(struct stream_writer *writer, const char *path, const c
 
 static enum status refuse_present(const char *path, bool force)
 {
-    if (force || access(path, F_OK) != 0)
+    if (force || is_standard(path) || access(path, F_OK) != 0)
         return STATUS_OK;
     fprintf(stderr, "cubby: %s is there already: give --force to replace it\n", path);
     return STATUS_USAGE;
@@ -58,9 +82,14 @@ enum status stream_create(struct stream_writer *writer, const char *path, bool f
     return status == STATUS_OK ? start(writer, path, "we") : status;
 }
 
+const char *stream_input_name(const char *path)
+{
+    return is_standard(path) ? "standard input" : path;
+}
+
 enum status stream_read(const char *path, struct buffer *content)
 {
-    FILE *file = fopen(path, "re");
+    FILE *file = is_standard(path) ? stdin : fopen(path, "re");
     size_t size;
     if (file == NULL)
         return fail("read", path);
@@ -71,8 +100,11 @@ enum status stream_read(const char *path, struct buffer *content)
         content->size += size;
     } while (size > 0);
     bool good = !content->failed && ferror(file) == 0;
-    fclose(file);
-    return good ? STATUS_OK : fail("read", path);
+    int error = content->failed ? ENOMEM : errno;
+    if (file != stdin)
+        fclose(file);
+    errno = error;
+    return good ? STATUS_OK : fail("read", stream_input_name(path));
 }
 
 void stream_pack_entry(struct buffer *out, const struct cubby_entry *entry)
@@ -202,6 +234,11 @@ enum status stream_resume(struct stream_writer *writer, const struct stream_resu
                           struct buffer *content, struct slice *last)
 {
     *last = (struct slice){0};
+    if (is_standard(resumption->path)) {
+        fputs("cubby: --resume needs a FILE: what went to standard output is not there any more\n",
+              stderr);
+        return STATUS_USAGE;
+    }
     enum status status = refuse_present(resumption->path, resumption->force);
     if (status == STATUS_OK)
         status = start(writer, resumption->path, "ae");
@@ -270,8 +307,12 @@ enum status stream_finish(struct stream_writer *writer)
     enum status status = write_out(writer);
     if (status != STATUS_OK)
         return status;
-    if (fflush(writer->file) != 0 || fsync(fileno(writer->file)) != 0)
+    if (fflush(writer->file) != 0 || (!writer->passes && fsync(fileno(writer->file)) != 0))
         return fail("write", writer->part);
+    if (writer->passes) {
+        stream_show(writer, true);
+        return STATUS_OK;
+    }
     if (rename(writer->part, writer->path) != 0)
         return fail("rename", writer->part);
     stream_show(writer, true);
@@ -281,9 +322,9 @@ enum status stream_finish(struct stream_writer *writer)
 
 void stream_close(struct stream_writer *writer, bool keep)
 {
-    if (writer->file != NULL)
+    if (writer->file != NULL && !writer->passes)
         fclose(writer->file);
-    if (!keep && writer->part[0] != '\0')
+    if (!keep && !writer->passes && writer->part[0] != '\0')
         unlink(writer->part);
     zdigest_destroy((zdigest_t **)&writer->digest);
     buffer_free(&writer->out);

@@ -22,7 +22,8 @@ struct stream_writer {
     uint64_t expected; /* entries, for the progress; 0: not known */
     uint64_t begin_ms;
     uint64_t shown_ms;
-    bool quiet; /* no progress line */
+    bool quiet;  /* no progress line */
+    bool passes; /* to standard output: nothing of it can be had again, nor be removed */
 };
 
 /*
@@ -78,6 +79,9 @@ const char *stream_damage(const struct stream_reader *reader, size_t *offset);
 /* The next entry of an export, a view; false where there is none. */
 bool stream_next_entry(struct stream_reader *reader, struct cubby_entry *entry);
 void stream_reader_free(struct stream_reader *reader);
+
+/* What to call a file that is read in a sentence. */
+const char *stream_input_name(const char *path);
 
 /* Reads a whole file into `content`. */
 enum status stream_read(const char *path, struct buffer *content);

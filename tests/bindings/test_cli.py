@@ -69,11 +69,76 @@ class Cli(Daemon):
                 (("get", "k", "--ttl", "5"), "--ttl is not an option of: get (see cubby get --help)"),
                 (("put", "k", "1", "--raw", "--msgpack"),
                  "--raw does not go with: --msgpack (see cubby put --help)"),
-                (("queue", "reserve", "q", "--count", "0"), "--count is 1 to 4294967295: 0"),
+                (("queue", "reserve", "q", "--count", "0"), "--count is 1 to 1000: 0"),
+                (("queue", "reserve", "q", "--count", "1001"), "--count is 1 to 1000: 1001"),
+                (("queue", "pop", "q", "--count", "1001"), "--count is 1 to 1000: 1001"),
+                (("queue", "kick", "q", "--count", "10001"), "--count is 1 to 10000: 10001"),
                 (("queue", "work", "q", "--jobs", "0", "--", "true"), "--jobs is 1 to 1000: 0"),
                 (("bench", "--reads", "101"), "--reads is 1 to 100: 101")):
             self.assertEqual(self.run_cubby(*arguments), (2, b""), arguments)
             self.assertEqual(self.errors, f"cubby: {said}\n")
+
+    def test_an_endpoint_that_leads_nowhere_is_refused_by_its_option_and_name(self):
+        for options, said in (
+                (("--connect", "foo"), "--connect 'foo': not an endpoint of cubbyd: give tcp://HOST:PORT or ipc://PATH"),
+                (("--broadcast", "foo"), "--broadcast 'foo': not an endpoint of cubbyd: give tcp://HOST:PORT or ipc://PATH"),
+                (("--broadcast", ""), "--broadcast '': not an endpoint of cubbyd: give tcp://HOST:PORT or ipc://PATH"),
+                (("--connect", "ws://127.0.0.1:7420"),
+                 "--connect 'ws://127.0.0.1:7420': not an endpoint of cubbyd: give tcp://HOST:PORT or ipc://PATH"),
+                (("--broadcast", "tcp://127.0.0.1"),
+                 "--broadcast 'tcp://127.0.0.1': there is no port from 1 to 65535 at its end"),
+                (("--connect", "tcp://127.0.0.1:65536"),
+                 "--connect 'tcp://127.0.0.1:65536': there is no port from 1 to 65535 at its end"),
+                (("--connect", "tcp://:7420"), "--connect 'tcp://:7420': there is no host before its port"),
+                (("--connect", "ipc://"), "--connect 'ipc://': there is no name in it"),
+                (("--connect", "inproc://a"), "inproc://a: Invalid argument")):
+            for command in (("get", "k"), ("bench",), ("watch",)):
+                self.assertEqual(self.run_cubby(*options, *command), (2, b""), (options, command))
+                self.assertEqual(self.errors, f"cubby: {said}\n")
+
+    def test_an_endpoint_of_the_environment_is_refused_by_its_variable(self):
+        self.endpoint, endpoint = "udp://127.0.0.1:1", self.endpoint
+        self.assertEqual(self.run_cubby("ping"), (2, b""))
+        self.endpoint = endpoint
+        self.assertTrue(self.errors.startswith("cubby: $CUBBY_ENDPOINT 'udp://127.0.0.1:1': "), self.errors)
+
+    def test_a_minus_is_standard_output_of_export_and_backup_and_standard_input_of_import(self):
+        with tempfile.TemporaryDirectory() as directory:
+            for number in range(3):
+                self.ok("put", f"a{number}", str(number))
+            self.ok("export", f"{directory}/file")
+            self.ok("backup", f"{directory}/backup")
+            exported = self.ok("export", "-")
+            with open(f"{directory}/file", "rb") as file:
+                self.assertEqual(exported, file.read())
+            self.assertEqual(self.ok("backup", "-")[:13], b"\x87\xaccubby-backu"[:13])
+            self.ok("delete-range", "--prefix", "")
+            self.assertEqual(self.run_cubby("import", "-", stdin=exported[:-1]), (5, b""))
+            self.assertIn("cubby: standard input is damaged at offset ", self.errors)
+            self.assertEqual(self.run_cubby("import", "-"), (5, b""))
+            self.assertIn("cubby: standard input is not an export", self.errors)
+            self.assertEqual(self.ok("count"), b"0\n")
+            self.assertEqual(self.ok("import", "-", stdin=exported), b"3 keys\n")
+            self.assertEqual(self.ok("get", "a2"), b"2\n")
+
+    def test_a_minus_is_refused_where_it_cannot_be_a_file(self):
+        for arguments, said in (
+                (("export", "-", "--resume"),
+                 "--resume needs a FILE: what went to standard output is not there any more"),
+                (("mirror", "", "-"), "mirror: FILE is replaced whole at every change, so it is not "
+                                      "standard output (cubby export - is)"),
+                (("restore", "-", "data"), "restore: FILE is read twice, so it is not standard input")):
+            self.assertEqual(self.run_cubby(*arguments), (2, b""), arguments)
+            self.assertEqual(self.errors, f"cubby: {said}\n")
+
+    def test_an_export_that_cannot_be_written_out_fails(self):
+        self.ok("put", "k", "1")
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([CUBBY, "export", "-"], stdout=full, stderr=subprocess.PIPE, timeout=WAIT,
+                                  check=False, env=self.environment())
+        self.assertEqual((done.returncode, done.stderr.decode()),
+                         (5, "cubby: cannot write standard output: No space left on device\n"
+                             "cubby: stopped; what was written is no whole export\n"))
 
     def test_help_is_there_by_its_short_name_and_says_where_options_may_stand(self):
         self.assertEqual(self.ok("-h"), self.ok("--help"))
