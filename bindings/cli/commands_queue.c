@@ -117,11 +117,11 @@ static enum status read_wait(const struct session *session, int64_t *wait_ms)
 }
 
 /* The number of an option that has to fit; the daemon knows the exact bounds. */
-static enum status read_uint32(const struct session *session, enum option option, uint32_t *number)
+static enum status read_count(const struct session *session, uint32_t most, uint32_t *number)
 {
-    uint64_t given = arguments_number(session->arguments, option, 0);
-    if (given > UINT32_MAX || (given == 0 && session_given(session, option)))
-        return session_out_of_range(session, option, 1, UINT32_MAX);
+    uint64_t given = arguments_number(session->arguments, OPTION_COUNT, 0);
+    if (given > most || (given == 0 && session_given(session, OPTION_COUNT)))
+        return session_out_of_range(session, OPTION_COUNT, 1, most);
     *number = (uint32_t)given;
     return STATUS_OK;
 }
@@ -133,7 +133,7 @@ static enum status read_take(const struct session *session, struct cubby_reserve
     if (session_given(session, OPTION_LEASE) && options->lease_ms == 0)
         return session_misused("--lease is at least 1", "0");
     enum status status = read_wait(session, &options->wait_ms);
-    return status == STATUS_OK ? read_uint32(session, OPTION_COUNT, &options->count) : status;
+    return status == STATUS_OK ? read_count(session, WIRE_MAX_JOBS, &options->count) : status;
 }
 
 static void print_tab_number(struct session *session, uint64_t number)
@@ -255,6 +255,10 @@ enum status command_queue_nack(struct session *session)
 
 enum status command_queue_kick(struct session *session)
 {
+    uint32_t count;
+    enum status status = read_count(session, WIRE_MAX_KICK, &count);
+    if (status != STATUS_OK)
+        return status;
     return call_and_print(session, call_queue, "queue.kick", print_object);
 }
 

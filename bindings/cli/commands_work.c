@@ -177,7 +177,7 @@ static const char *outcome_of(const struct place *place, const struct cubby_repl
     if (reply->status == CUBBY_STALE_LEASE)
         return good || place->reports == 1 ? "lost" : "given back";
     if (reply->status != CUBBY_OK)
-        return cubby_status_text(reply->status);
+        return "unknown";
     if (good)
         return "acked";
     return cubby_read_nacked(reply->result, &state) == CUBBY_OK ? cubby_job_state_text(state)
@@ -190,10 +190,15 @@ static void on_reported(void *context, const struct cubby_reply *reply)
     place->asking = false;
     if (reply->status == CUBBY_CLOSED)
         return;
-    if (is_not_now(reply->status) && place->worker->stops < 2)
+    if (is_not_now(reply->status) && place->worker->stops < 2) {
         place->report_ms = again_ms(reply->status);
-    else
-        finish(place, outcome_of(place, reply));
+        return;
+    }
+    const char *outcome = outcome_of(place, reply);
+    if (strcmp(outcome, "unknown") == 0)
+        fprintf(stderr, "cubby: job %llu: %s: %s\n", (unsigned long long)place->id,
+                reply->error->code, reply->error->message);
+    finish(place, outcome);
 }
 
 static void report(struct place *place)

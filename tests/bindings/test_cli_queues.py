@@ -296,6 +296,19 @@ class Work(Daemon):
         rows = [json.loads(row) for row in self.ok("queue", "peek", "q", "--json").splitlines()]
         self.assertEqual([row["error"] for row in rows], ["the worker was stopped"] * 2)
 
+    def test_where_the_daemon_is_away_at_the_second_signal_the_outcome_is_not_known(self):
+        job, = self.push("q", "1")
+        worker = self.begin("--timeout", "200", "queue", "work", "q", "--json", "--", "sh", "-c",
+                            f"touch {self.path('runs')}; exec sleep 60")
+        self.wait_for_file("runs")
+        self.kill()
+        worker.send_signal(signal.SIGTERM)
+        time.sleep(0.1)  # two signals of one kind at once are one
+        worker.send_signal(signal.SIGTERM)
+        status, out, errors = self.finish(worker)
+        self.assertEqual((status, json.loads(out)["outcome"]), (0, "unknown"))
+        self.assertIn(f"cubby: job {job}: timeout: no reply from ", errors)
+
     def test_a_worker_that_is_killed_takes_its_command_along_and_the_job_comes_again(self):
         self.push("q", "1")
         run = f"echo $$ > {self.path('pid.part')}; mv {self.path('pid.part')} {self.path('pid')}; exec sleep 60"
