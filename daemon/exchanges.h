@@ -76,12 +76,15 @@ void exchanges_read_connections(struct exchanges *exchanges);
 /* When a turn has something to do even if nothing more comes. 0: at once; UINT64_MAX: nothing. */
 uint64_t exchanges_due_us(const struct exchanges *exchanges);
 
-/* The daemon stops: nothing more is read. What was is carried out, until exchanges_are_done. */
+/*
+ * The daemon stops: nothing more is read. What was is carried out, until exchanges_are_done or
+ * exchanges_turn_away.
+ */
 void exchanges_stop(struct exchanges *exchanges);
 bool exchanges_are_done(const struct exchanges *exchanges);
 
 /*
- * It stops at once, between turns: what was read and not carried out gets this error, so that
+ * It stops now, between turns: what was read and not carried out gets this error, so that
  * nobody waits for an answer, and exchanges_are_done.
  */
 void exchanges_turn_away(struct exchanges *exchanges, enum wire_code code, const char *message);

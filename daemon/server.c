@@ -32,7 +32,7 @@ struct server {
     uint64_t heartbeat_us; /* when the next one is due */
     uint64_t sync_us;      /* likewise the next fsync of `interval` */
     bool unsynced;         /* something was committed since the last */
-    bool stopping;
+    uint64_t stop_us;      /* when the stop waits for nothing more; UINT64_MAX: there is none */
 
     uint64_t request_us;        /* when a turn had requests last */
     uint64_t history_us;        /* up to when the time for reading history has been counted, */
@@ -131,6 +131,7 @@ struct server *server_new(const struct config *config, struct store *store,
     server->signal_fd = signal_fd;
     clock_begin(&server->clock, store_now(store));
     server->heartbeat_us = server->clock.start_us;
+    server->stop_us = UINT64_MAX;
     set_checkpoint_time(server, server->clock.start_us);
     if (open_service(server, error) != 0 || open_sockets(server, error) != 0 ||
         open_broadcast(server, error) != 0)
@@ -405,6 +406,26 @@ static bool take_signals(struct server *server)
     return stop;
 }
 
+/* The first that says so counts. */
+static void begin_stop(struct server *server)
+{
+    if (server->stop_us != UINT64_MAX)
+        return;
+    server->stop_us = clock_us() + SERVER_STOP_MS * UINT64_C(1000);
+    exchanges_stop(server->exchanges);
+}
+
+/* Whether the stop is over: slow requests must not hold it up for long. */
+static bool has_stopped(struct server *server)
+{
+    if (server->stop_us == UINT64_MAX)
+        return false;
+    if (clock_us() >= server->stop_us)
+        exchanges_turn_away(server->exchanges, WIRE_UNAVAILABLE,
+                            "the daemon stops; this was not carried out");
+    return exchanges_are_done(server->exchanges);
+}
+
 int server_run(struct server *server)
 {
     exchanges_read_connections(server->exchanges);
@@ -422,11 +443,9 @@ int server_run(struct server *server)
             exchanges_read_connections(server->exchanges);
         if (turn(server) != 0)
             return stop_after_failure(server);
-        if ((come & WAKEUP_SIGNAL) != 0 && take_signals(server)) {
-            server->stopping = true;
-            exchanges_stop(server->exchanges);
-        }
-        if (server->stopping && exchanges_are_done(server->exchanges)) {
+        if ((come & WAKEUP_SIGNAL) != 0 && take_signals(server))
+            begin_stop(server);
+        if (has_stopped(server)) {
             stop(server);
             return 0;
         }

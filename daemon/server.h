@@ -29,7 +29,8 @@ enum {
      * has read, so that one that reads may have as much as the other half: the largest transaction.
      */
     SERVER_PUBLISH_HWM = 1 << 18,
-    SERVER_LINGER_MS = 1000, /* for the last replies, at a stop */
+    SERVER_STOP_MS = 3000,   /* that a stop carries out what was read before, */
+    SERVER_LINGER_MS = 1000, /* and for the last replies */
     SERVER_HANDSHAKE_MS = 3000,
     SERVER_HEARTBEAT_MS = 5000,
     SERVER_HEARTBEAT_TIMEOUT_MS = 15000,
@@ -53,7 +54,10 @@ struct server *server_new(const struct config *config, struct store *store,
  */
 void server_describe(const struct server *server, char *text, size_t size);
 
-/* Serves until a signal (0) or until the store fails (-1). */
+/*
+ * Serves until a signal (0) or until the store fails (-1). After a signal nothing more is read;
+ * what was is carried out for SERVER_STOP_MS, and the rest is answered `unavailable`.
+ */
 int server_run(struct server *server);
 
 /* Sends what is waiting, for SERVER_LINGER_MS at most, and closes the sockets. */

@@ -10,7 +10,7 @@ import unittest
 
 import zmq
 
-from harness import DEADLINE_S, Client, Daemon, Raw, check_reply, deadline, pack, seeded
+from harness import DEADLINE_S, Client, Daemon, Raw, check_reply, deadline, eventually, pack, seeded
 from mirrors import BroadcastMirror, WatchMirror, seq_of, state_of
 
 CLIENTS = 12
@@ -20,6 +20,9 @@ KEYS = 6
 HEAVY = 4000  # operations, which take long enough to be put on record
 PUTS = 900  # more than two turns take of one client, and fewer than libzmq keeps of it
 BAD = ("garbage", "frames")  # requests
+LARGE = 64 << 10  # bytes, DEFERRED_LARGE of daemon/deferred.h: each such put is a turn of its own
+SLOW_S = 0.1  # of a commit, SLOW_US in failing_disk.c
+STOP_S = 3  # SERVER_STOP_MS in daemon/server.h
 NOT_CARRIED_OUT = "this was not carried out"
 
 
@@ -241,6 +244,49 @@ class Order(unittest.TestCase):
                 return
             daemon.start()
         self.fail(count)
+
+    def read_until_the_end(self, client):
+        """Errors of the replies that a daemon which has ended has sent; msgids count from 0."""
+        errors = []
+        while client.socket.poll(200):
+            _, msgid, error, _ = check_reply(client.socket.recv())
+            self.assertEqual(msgid, len(errors))
+            errors.append(error)
+        return errors
+
+    def defer(self, client, other, count):
+        """So many slow puts of a client on record, that the daemon reads before it forgets that."""
+        end = deadline()
+        while deadline(0) < end:
+            client.call("put", "a", bytes(LARGE))
+            before, calls = other.call("stats"), itertools.count(1)
+            for msgid in range(count):
+                client.send_request(msgid, "put", "a", bytes(LARGE) + pack(msgid))
+            eventually(lambda: other.call("stats")["requests"] >= before["requests"] + count + next(calls),
+                       "all are read")
+            if other.call("stats")["deferred"] == before["deferred"] + count:
+                return
+            for _ in range(count):
+                client.receive_payload()
+        self.fail("the record was always forgotten")
+
+    def test_a_stop_waits_so_long_for_slow_requests_and_says_that_the_others_were_not_carried_out(self):
+        count, daemon = 2 * int(STOP_S / SLOW_S), self.start("SLOW_DISK")
+        pathlib.Path(daemon.env["SLOW_DISK"]).touch()
+        with Client(daemon) as other, Client(daemon, SNDHWM=0, RCVHWM=0) as client:
+            self.defer(client, other, count)
+            daemon.process.send_signal(signal.SIGTERM)
+            self.assertEqual(daemon.wait(), 0)
+            errors = self.read_until_the_end(client)
+        done = errors.count(None)
+        self.assertEqual((len(errors), errors[:done]), (count, [None] * done))
+        self.assertTrue(1 < done < count, done)
+        for error in errors[done:]:
+            self.assertEqual((error[0], NOT_CARRIED_OUT in error[1]), ("unavailable", True))
+        os.unlink(daemon.env["SLOW_DISK"])
+        daemon.start()
+        with Client(daemon) as client:
+            self.assertEqual(client.call("get", "a")[0], bytes(LARGE) + pack(done - 1))
 
     def check_failed(self, talker, errors, client):
         """Those that failed first may have been carried out all the same, but not who is told otherwise."""
