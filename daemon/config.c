@@ -101,6 +101,9 @@ static int add_endpoint(struct source *source, const char *name, struct endpoint
                      name, value);
     if (value[0] == 't' && !has_port(value))
         return wrong(source, "%s: '%s' has no port from 0 to 65535, nor *", name, value);
+    if (strchr(":@", value[6]) != NULL && (value[0] == 't' || value[6] == '\0' || value[7] == '\0'))
+        return wrong(source, "%s: '%s' has no %s", name, value,
+                     value[0] == 't' ? "address before its port" : "path");
     if (endpoints->count == CONFIG_MAX_ENDPOINTS)
         return wrong(source, "%s: more than %d endpoints", name, CONFIG_MAX_ENDPOINTS);
     return copy(source, &endpoints->names[endpoints->count++], value);
@@ -372,6 +375,12 @@ static const char *take_value(struct arguments *arguments, const char *text, siz
     return *arguments->at++;
 }
 
+/* What stands where a value was forgotten, rather than the name of a file. */
+static bool looks_like_option(const char *value)
+{
+    return strncmp(value, "--", 2) == 0 || strcmp(value, "-h") == 0;
+}
+
 static int read_valued(struct source *source, struct arguments *arguments, const char *text,
                        size_t size)
 {
@@ -386,6 +395,11 @@ static int read_valued(struct source *source, struct arguments *arguments, const
     if (value == NULL)
         return wrong(source, "--%s needs a value: %s", text,
                      is_config ? "FILE" : options[number].argument);
+    if (text[size] != '=' && looks_like_option(value))
+        return wrong(source,
+                     "--%s needs a value: %s, and '%s' looks like an option; if it is meant, write "
+                     "--%s=%s",
+                     text, is_config ? "FILE" : options[number].argument, value, text, value);
     if (!is_config)
         return set_option(source, number, value);
     if (arguments->config_path != NULL)

@@ -77,9 +77,9 @@ static int open_sockets(struct server *server, char *error)
         snprintf(error, SERVER_MAX_ERROR, "cannot make the sockets: %s", zmq_strerror(errno));
         return -1;
     }
-    if (sockets_bind(server->publish, &config->publish, server->publishing, error,
+    if (sockets_bind(server->publish, &config->publish, "publish", server->publishing, error,
                      SERVER_MAX_ERROR) != 0 ||
-        sockets_bind(server->router.socket, &config->listen, server->listening, error,
+        sockets_bind(server->router.socket, &config->listen, "listen", server->listening, error,
                      SERVER_MAX_ERROR) != 0)
         return -1;
     warn_of_public(server, &config->listen);

@@ -150,19 +150,17 @@ static int bind_one(void *socket, const char *endpoint)
     return zmq_bind(socket, endpoint);
 }
 
-int sockets_bind(void *socket, const struct endpoints *endpoints, char *bound, char *error,
-                 size_t error_size)
+int sockets_bind(void *socket, const struct endpoints *endpoints, const char *option, char *bound,
+                 char *error, size_t error_size)
 {
     char name[SOCKETS_MAX_ENDPOINTS_TEXT / CONFIG_MAX_ENDPOINTS];
     for (int i = 0; i < endpoints->count; i++) {
         size_t size = sizeof name;
         if (bind_one(socket, endpoints->names[i]) != 0 ||
             zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, name, &size) != 0) {
-            snprintf(error, error_size, "cannot serve %s: %s%s", endpoints->names[i],
-                     zmq_strerror(errno),
-                     errno == EADDRINUSE || errno == EEXIST
-                         ? "; give another one with --listen or --publish"
-                         : "");
+            snprintf(error, error_size, "cannot serve %s: %s; give another one with --%s",
+                     endpoints->names[i],
+                     errno == ENODEV ? "no address of this machine" : zmq_strerror(errno), option);
             return -1;
         }
         append(bound, name);

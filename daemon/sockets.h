@@ -24,10 +24,10 @@ void *sockets_new_broadcast(void *zmq_context);
 /*
  * Binds the socket to all endpoints and appends what they have become ("tcp://127.0.0.1:*" now has
  * a port) to `bound`, of SOCKETS_MAX_ENDPOINTS_TEXT bytes, separated by ", ". On failure -1 and one
- * line in `error`, of `error_size` bytes.
+ * line in `error`, of `error_size` bytes, which names the `option` that they were given with.
  */
-int sockets_bind(void *socket, const struct endpoints *endpoints, char *bound, char *error,
-                 size_t error_size);
+int sockets_bind(void *socket, const struct endpoints *endpoints, const char *option, char *bound,
+                 char *error, size_t error_size);
 
 /* Whether the endpoint can be reached from other machines. */
 bool sockets_is_public(const char *endpoint);

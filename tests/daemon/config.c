@@ -96,6 +96,10 @@ Test(config, what_is_wrong_is_refused_by_name)
     REFUSES("--listen udp://127.0.0.1:1", "udp://");
     REFUSES("--listen tcp://127.0.0.1:65536", "65536");
     REFUSES("--listen tcp://127.0.0.1", "port");
+    REFUSES("--listen tcp://:7420", "no address");
+    REFUSES("--listen ipc://", "no path");
+    REFUSES("--listen ipc://@", "no path");
+    REFUSES("--listen ws://127.0.0.1:1", "give tcp://ADDRESS:PORT or ipc://PATH");
     REFUSES("--publish tcp://127.0.0.1:12x", "12x");
     REFUSES("--publish-queue 1", "at least 16M");
     REFUSES("--publish-queue much", "much");
@@ -112,6 +116,20 @@ Test(config, what_is_wrong_is_refused_by_name)
     REFUSES("--verbose=yes", "takes no value");
     REFUSES("--durability none --durability none", "twice");
     REFUSES("serve", "serve");
+}
+
+Test(config, an_option_is_not_taken_for_the_value_of_another)
+{
+    REFUSES("--data --listen tcp://127.0.0.1:1", "--data needs a value: DIR, and '--listen'");
+    REFUSES("--check --verbose", "--check needs a value");
+    REFUSES("--config --verbose", "--config needs a value: FILE");
+    REFUSES("--data -h", "--data=-h");
+    cr_assert_eq(read_words("--data=--listen"), CONFIG_RUN, "%s", config.error);
+    cr_assert_str_eq(config.data, "--listen");
+    config_free(&config);
+    cr_assert_eq(read_words("--data ./--listen --listen ipc://@abstract"), CONFIG_RUN, "%s",
+                 config.error);
+    cr_assert_str_eq(config.data, "./--listen");
 }
 
 Test(config, what_contradicts_itself_is_refused)
