@@ -276,6 +276,104 @@ static int read_state(struct directory *directory, struct directory_state *state
     return rc;
 }
 
+/* The directory, or the one above it that is there already; -1 where that cannot be told. */
+static int open_nearest(const char *path, bool *is_path)
+{
+    char at[PATH_MAX];
+    if (snprintf(at, sizeof at, "%s%s", path[0] == '/' ? "" : "./", path) >= (int)sizeof at)
+        return -1;
+    *is_path = true;
+    for (;;) {
+        int fd = open(at, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        char *slash = strrchr(at, '/');
+        if (fd >= 0 || errno != ENOENT || slash == NULL)
+            return fd;
+        *is_path &= slash[1] == '\0'; /* a slash at its end */
+        slash[slash == at] = '\0';
+    }
+}
+
+static bool is_data_directory(int directory)
+{
+    char text[sizeof "cubby data directory," - 1];
+    int fd = openat(directory, "state", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    bool ours = fd >= 0 && read(fd, text, sizeof text) == (ssize_t)sizeof text &&
+                memcmp(text, "cubby data directory,", sizeof text) == 0;
+    if (fd >= 0)
+        close(fd);
+    return ours;
+}
+
+/* Goes to the directory above it; false at the root, and where that cannot be looked at. */
+static bool go_up(int *directory)
+{
+    struct stat below;
+    struct stat above;
+    int up = openat(*directory, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (up < 0)
+        return false;
+    bool moved = fstat(*directory, &below) == 0 && fstat(up, &above) == 0 &&
+                 (below.st_ino != above.st_ino || below.st_dev != above.st_dev);
+    close(*directory);
+    *directory = up;
+    return moved;
+}
+
+static int fail_nested(const char *path, int directory, struct store_error *error)
+{
+    char link[32];
+    char outer[PATH_MAX];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", directory);
+    ssize_t size = readlink(link, outer, sizeof outer);
+    return store_fail(error, STORE_INVALID,
+                      "%.200s lies within the data directory %.*s: give a directory outside of it, "
+                      "since what moves or removes that one would take this along",
+                      path, size > 0 && size < 200 ? (int)size : 0, outer);
+}
+
+/* A data directory is not made within another one; one that is there already is let alone. */
+static int refuse_nested(const char *path, struct store_error *error)
+{
+    bool is_path;
+    int rc = 0;
+    int at = open_nearest(path, &is_path);
+    if (at < 0)
+        return 0;
+    bool found = is_data_directory(at);
+    bool known = found && is_path;
+    while (!found && go_up(&at))
+        found = is_data_directory(at);
+    if (found && !known)
+        rc = fail_nested(path, at, error);
+    close(at);
+    return rc;
+}
+
+/* What is not ours to be locked is not to be written to either. */
+static int refuse_foreign(struct directory *directory, struct store_error *error)
+{
+    struct directory_state state = {0};
+    if (faccessat(directory->fd, "lock", F_OK, 0) == 0)
+        return 0;
+    int rc = read_state(directory, &state, error);
+    return rc == STORE_INVALID ? rc : 0;
+}
+
+static int lock_and_read(struct directory *directory, struct directory_state *state,
+                         struct store_error *error)
+{
+    int rc = refuse_foreign(directory, error);
+    if (rc == 0)
+        rc = lock(directory, error);
+    if (rc == 0)
+        rc = read_state(directory, state, error);
+    /* Of an earlier first start that was killed, or made by an operator, who may forbid this. */
+    if (rc == 0 && state->epoch[0] == '\0' && sync_above(directory->path) != 0 && errno != EACCES)
+        rc = store_fail(error, STORE_IO, "cannot sync the directory above %s: %s", directory->path,
+                        strerror(errno));
+    return rc;
+}
+
 int directory_open(struct directory **result, const char *path, struct directory_state *state,
                    struct store_error *error)
 {
@@ -287,19 +385,16 @@ int directory_open(struct directory **result, const char *path, struct directory
         goto err_after_alloc;
     }
     directory->lock_fd = -1;
+    rc = refuse_nested(path, error);
+    if (rc != 0)
+        goto err_after_alloc;
     if (path[0] == '\0' || make_path(directory->path) != 0 ||
         (directory->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
         rc = store_fail(error, STORE_IO, "cannot open the data directory '%s': %s", path,
                         path[0] == '\0' ? "its name is empty" : strerror(errno));
         goto err_after_alloc;
     }
-    rc = lock(directory, error);
-    if (rc == 0)
-        rc = read_state(directory, state, error);
-    /* Of an earlier first start that was killed, or made by an operator, who may forbid this. */
-    if (rc == 0 && state->epoch[0] == '\0' && sync_above(directory->path) != 0 && errno != EACCES)
-        rc = store_fail(error, STORE_IO, "cannot sync the directory above %s: %s", path,
-                        strerror(errno));
+    rc = lock_and_read(directory, state, error);
     if (rc != 0)
         goto err_after_open;
     *result = directory;

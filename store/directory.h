@@ -28,7 +28,8 @@ struct directory;
 /*
  * Opens, makes and locks it. `state` is as the last run left it; its epoch is empty where the
  * directory is new. STORE_LOCKED names the process that holds it; STORE_INVALID: it holds
- * something else, or another format; STORE_CORRUPT; STORE_IO.
+ * something else, or another format, or is new and within another data directory: nothing was made
+ * or changed then; STORE_CORRUPT; STORE_IO.
  */
 int directory_open(struct directory **directory, const char *path, struct directory_state *state,
                    struct store_error *error);

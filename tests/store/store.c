@@ -419,6 +419,41 @@ Test(store, a_directory_of_something_else_is_refused)
     cr_assert(strstr(error.message, "no cubby data") != NULL, "%s", error.message);
 }
 
+Test(store, what_is_refused_is_left_as_it_was)
+{
+    struct store_error error;
+    char path[128];
+    struct store *other;
+    snprintf(path, sizeof path, "%s.foreign", directory);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    strcat(path, "/file");
+    close(open(path, O_WRONLY | O_CREAT, 0600));
+    *strrchr(path, '/') = '\0';
+    struct store_options options = {.directory = path};
+    cr_assert_eq(store_open(&other, &options, &error), STORE_INVALID);
+    strcat(path, "/file");
+    cr_assert_eq(unlink(path), 0);
+    *strrchr(path, '/') = '\0';
+    cr_assert_eq(rmdir(path), 0, "more is there than the file");
+}
+
+Test(store, a_data_directory_is_not_made_within_another_one)
+{
+    struct store_error error;
+    char path[128];
+    struct store *other;
+    struct store_options options = {.directory = path};
+    static const char *const within[] = {"", "/", "/deeper/still"};
+    for (size_t i = 0; i < sizeof within / sizeof within[0]; i++) {
+        snprintf(path, sizeof path, "%s/inner%s", directory, within[i]);
+        cr_assert_eq(store_open(&other, &options, &error), STORE_INVALID, "%s", path);
+        cr_assert(strstr(error.message, "lies within the data directory") != NULL, "%s",
+                  error.message);
+        snprintf(path, sizeof path, "%s/inner", directory);
+        cr_assert_eq(rmdir(path), -1, "it was made");
+    }
+}
+
 Test(store, a_damaged_state_is_refused)
 {
     struct store_error error;
