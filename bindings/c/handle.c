@@ -322,11 +322,8 @@ static void answer(struct cubby *cubby, struct slot *slot, const struct cubby_re
 {
     cubby_callback *callback = slot->callback;
     void *context = slot->context;
-    bool nested = cubby->dispatching;
     slots_release(&cubby->slots, slot);
-    cubby->dispatching = true;
     callback(context, reply);
-    cubby->dispatching = nested;
 }
 
 static void answer_failed(struct cubby *cubby, struct slot *slot)
@@ -473,10 +470,8 @@ static int expire(struct cubby *cubby, int64_t now)
     return events;
 }
 
-/* One round over everything that can have news, without waiting; the number of events, or -1. */
-static int work(struct cubby *cubby, const bool *stop)
+static int work_round(struct cubby *cubby, const bool *stop, int64_t now)
 {
-    int64_t now = now_ms();
     int events = receive_all(cubby, stop, now);
     if (events < 0 || *stop)
         return events;
@@ -485,6 +480,18 @@ static int work(struct cubby *cubby, const bool *stop)
         events += subscriptions_work(cubby, now);
     if (cubby->tasks != NULL && !*stop)
         events += tasks_work(cubby, now);
+    return events;
+}
+
+/*
+ * One round over everything that can have news, without waiting; the number of events, or -1. All
+ * callbacks run in here, but for those of a handle that is closed.
+ */
+static int work(struct cubby *cubby, const bool *stop)
+{
+    cubby->dispatching = true;
+    int events = work_round(cubby, stop, now_ms());
+    cubby->dispatching = false;
     return events;
 }
 
@@ -564,6 +571,7 @@ void cubby_close(struct cubby **cubby)
     }
     *cubby = NULL;
     closed->closing = true;
+    closed->dispatching = true;
     answer_closed(closed);
     subscriptions_free(closed);
     tasks_free(closed);

@@ -34,7 +34,7 @@ struct cubby {
     zmq_msg_t messages[2];
     unsigned incoming;
     pid_t pid;        /* who opened it: a child by fork() has no part in its sockets */
-    bool dispatching; /* a callback runs */
+    bool dispatching; /* callbacks may be running: no call may wait, nor close the handle */
     bool closing;
     size_t own_requests; /* outstanding ones of subscriptions and tasks */
     struct failure failure;

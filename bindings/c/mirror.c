@@ -49,10 +49,12 @@ struct news {
     void (*at)(void *context, const struct cubby_position *position);
 };
 
-static void hand_over(struct cubby_mirror *mirror, const struct news *news)
+static void tell(struct cubby_mirror *mirror, const struct news *news)
 {
     const struct cubby_mirror_events *events = &mirror->events;
     struct cubby_position position;
+    if (mirror->task.dead)
+        return;
     if (news->change != NULL && events->on_change != NULL)
         events->on_change(mirror->context, news->change);
     if (news->error != NULL && events->on_error != NULL)
@@ -61,17 +63,6 @@ static void hand_over(struct cubby_mirror *mirror, const struct news *news)
         return;
     position = cubby_mirror_position(mirror);
     news->at(mirror->context, &position);
-}
-
-static void tell(struct cubby_mirror *mirror, const struct news *news)
-{
-    struct cubby *cubby = mirror->cubby;
-    bool nested = cubby->dispatching;
-    if (mirror->task.dead)
-        return;
-    cubby->dispatching = true;
-    hand_over(mirror, news);
-    cubby->dispatching = nested;
 }
 
 static void tell_error(struct cubby_mirror *mirror, const struct cubby_error *error)

@@ -107,31 +107,22 @@ static bool is_next(const struct cubby_subscription *subscription,
 
 static void deliver(struct cubby_subscription *subscription, const struct cubby_change *change)
 {
-    struct cubby *cubby = subscription->cubby;
-    bool nested = cubby->dispatching;
     subscription->part_seq = change->seq;
     subscription->part_next = change->index + 1;
     subscription->done = change->index + 1 == change->count ? change->seq : change->seq - 1;
-    cubby->dispatching = true;
     subscription->subscriber.on_change(subscription->context, change);
-    cubby->dispatching = nested;
 }
 
 /* Goes on behind the daemon's newest seq, in its epoch; the subscriber has to start afresh. */
 static void reset(struct cubby_subscription *subscription, const struct cubby_server *server)
 {
-    struct cubby *cubby = subscription->cubby;
-    bool nested = cubby->dispatching;
     struct cubby_reset told = {server->epoch, server->oldest, server->seq};
     subscription->compacted = false;
     subscription->done = server->seq;
     subscription->part_seq = 0;
     go_live(subscription);
-    if (subscription->subscriber.on_reset == NULL)
-        return;
-    cubby->dispatching = true;
-    subscription->subscriber.on_reset(subscription->context, &told);
-    cubby->dispatching = nested;
+    if (subscription->subscriber.on_reset != NULL)
+        subscription->subscriber.on_reset(subscription->context, &told);
 }
 
 /* ---- Asking --------------------------------------------------------------------------------- */
@@ -164,14 +155,9 @@ static void ask_changes(struct cubby_subscription *subscription)
 /* It is asked again. A timeout has taken its time, and is nothing to tell of. */
 static void refused(struct cubby_subscription *subscription, const struct cubby_error *error)
 {
-    struct cubby *cubby = subscription->cubby;
-    bool nested = cubby->dispatching;
     suspect(subscription, now_ms() + RETRY_MS);
-    if (error->status == CUBBY_TIMEOUT || subscription->subscriber.on_error == NULL)
-        return;
-    cubby->dispatching = true;
-    subscription->subscriber.on_error(subscription->context, error);
-    cubby->dispatching = nested;
+    if (error->status != CUBBY_TIMEOUT && subscription->subscriber.on_error != NULL)
+        subscription->subscriber.on_error(subscription->context, error);
 }
 
 static void not_understood(struct cubby_subscription *subscription, const char *message)
@@ -374,31 +360,22 @@ static void on_heartbeat(struct cubby_subscription *subscription, struct wire_cu
 /* An announcement counts whatever may be missing before it. */
 static void on_queue(struct cubby_subscription *subscription, struct wire_cursor params)
 {
-    struct cubby *cubby = subscription->cubby;
-    bool nested = cubby->dispatching;
     uint64_t seq;
     struct slice queue;
     if (!is_to_queues(subscription) || wire_read_uint(&params, &seq) != 0 ||
         wire_read_bytes(&params, &queue) != 0)
         return;
     subscription->done = seq;
-    cubby->dispatching = true;
     subscription->queues.on_ready(subscription->context, bytes_of_slice(queue), seq);
-    cubby->dispatching = nested;
 }
 
 /* Once for all that has come. */
 static void tell_missed(struct cubby_subscription *subscription)
 {
-    struct cubby *cubby = subscription->cubby;
-    bool nested = cubby->dispatching;
     bool missed = subscription->missed;
     subscription->missed = false;
-    if (!missed || subscription->dead || subscription->queues.on_missed == NULL)
-        return;
-    cubby->dispatching = true;
-    subscription->queues.on_missed(subscription->context);
-    cubby->dispatching = nested;
+    if (missed && !subscription->dead && subscription->queues.on_missed != NULL)
+        subscription->queues.on_missed(subscription->context);
 }
 
 static void on_payload(struct cubby_subscription *subscription, uint8_t topic, struct slice payload)

@@ -91,8 +91,6 @@ static bool may_pass(enum cubby_status status)
 /* A timeout has taken its time, and is nothing to tell of. */
 static void refused(struct cubby_watch *watch, const struct cubby_error *error)
 {
-    struct cubby *cubby = watch->cubby;
-    bool nested = cubby->dispatching;
     if (error->status == CUBBY_TIMEOUT) {
         close_until(watch, now_ms());
         return;
@@ -102,11 +100,8 @@ static void refused(struct cubby_watch *watch, const struct cubby_error *error)
         close_until(watch, now_ms() + RETRY_MS);
     else
         watch->state = ENDED;
-    if (watch->receiver == NULL)
-        return;
-    cubby->dispatching = true;
-    watch->receiver->refused(watch->context, error);
-    cubby->dispatching = nested;
+    if (watch->receiver != NULL)
+        watch->receiver->refused(watch->context, error);
 }
 
 static void refused_with(struct cubby_watch *watch, enum cubby_status status, const char *message)
@@ -118,14 +113,9 @@ static void refused_with(struct cubby_watch *watch, enum cubby_status status, co
 
 static void moved(struct cubby_watch *watch, uint64_t to)
 {
-    struct cubby *cubby = watch->cubby;
-    bool nested = cubby->dispatching;
     watch->to = to;
-    if (watch->receiver == NULL || watch->task.dead)
-        return;
-    cubby->dispatching = true;
-    watch->receiver->moved(watch->context);
-    cubby->dispatching = nested;
+    if (watch->receiver != NULL && !watch->task.dead)
+        watch->receiver->moved(watch->context);
 }
 
 /* ---- Opening -------------------------------------------------------------------------------- */
@@ -294,13 +284,9 @@ static int keep(struct cubby_watch *watch, struct wire_cursor rows, uint32_t cou
 
 static int take(struct cubby_watch *watch, struct wire_cursor rows, uint32_t count, uint64_t to)
 {
-    struct cubby *cubby = watch->cubby;
-    bool nested = cubby->dispatching;
     if (watch->receiver == NULL)
         return keep(watch, rows, count, to);
-    cubby->dispatching = true;
     int taken = watch->receiver->take(watch->context, rows, count, to);
-    cubby->dispatching = nested;
     if (!watch->task.dead)
         owe(watch);
     return taken;
