@@ -1,9 +1,11 @@
+#include "bindings/c/endpoint.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bindings/c/handle.h"
+#include "bindings/c/cubby.h"
 
 /*
  * libzmq lets more through than anybody can be reached by: a port over 65,535, of which it takes

@@ -3,58 +3,23 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "bindings/c/subscription.h"
-#include "bindings/c/task.h"
-#include "bindings/c/watch.h"
+#include "bindings/c/results.h"
 
 #ifndef CUBBY_VERSION
 #error "CUBBY_VERSION comes from the build"
 #endif
 
-enum {
-    NS_PER_MS = 1000000,
-    MS_PER_S = 1000,
-    RECONNECT_MS = 50,       /* first wait before connecting again, doubled up to … */
-    RECONNECT_MAX_MS = 2000, /* … this */
-    HEARTBEAT_MS = 5000,     /* a connection that answers no ping for HEARTBEAT_TIMEOUT_MS … */
-    HEARTBEAT_TIMEOUT_MS = 15000, /* … is made anew */
-    SOCKET_DESCRIPTORS = 6,       /* of libzmq: a socket, the context, its reaper, one connection */
-    THREAD_DESCRIPTORS = 2,       /* of each of its I/O threads */
-    MAX_DESCRIPTORS = 64,
-    MAX_POLL_MS = 3600 * 1000, /* longer waits are made of several */
-};
+enum { MAX_POLL_MS = 3600 * 1000 }; /* longer waits are made of several */
 
 const char *cubby_version(void)
 {
     return CUBBY_VERSION;
 }
 
-int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * MS_PER_S + now.tv_nsec / NS_PER_MS;
-}
-
-int64_t due_ms(int64_t now, int64_t timeout_ms)
-{
-    return timeout_ms < 0 || timeout_ms > NEVER_MS - now ? NEVER_MS : now + timeout_ms;
-}
-
 enum cubby_status handle_fail(struct cubby *cubby, enum cubby_status status, const char *message)
 {
     return cubby != NULL ? failure_set(&cubby->failure, status, "%s", message) : status;
-}
-
-/* libzmq has no threads in a child: it neither sends nor receives, and says EINTR for ever. */
-static bool is_forked(const struct cubby *cubby)
-{
-    return cubby->pid != getpid();
 }
 
 static enum cubby_status fail_forked(struct cubby *cubby, const char *call)
@@ -72,7 +37,7 @@ enum cubby_status handle_may_wait(struct cubby *cubby, const char *call)
                            "%s in a callback: it waits; send a request instead, or wait when "
                            "cubby_poll has returned",
                            call);
-    return is_forked(cubby) ? fail_forked(cubby, call) : CUBBY_OK;
+    return sockets_are_inherited(&cubby->sockets) ? fail_forked(cubby, call) : CUBBY_OK;
 }
 
 enum cubby_status handle_check_prefix(struct cubby *cubby, struct cubby_bytes prefix, size_t limit)
@@ -103,139 +68,42 @@ const struct cubby_error *cubby_last_error(const struct cubby *cubby)
 
 /* ---- Sockets -------------------------------------------------------------------------------- */
 
-static int set_int(void *socket, int option, int value)
-{
-    return zmq_setsockopt(socket, option, &value, sizeof(value));
-}
-
-/*
- * No high-water marks: sending would block at one, and at the other the daemon would have to
- * drop replies. What is outstanding bounds the memory instead. LINGER 0, so that closing drops
- * what nobody waits for any more.
- */
-static int set_common(void *socket)
-{
-    return set_int(socket, ZMQ_LINGER, 0) | set_int(socket, ZMQ_SNDHWM, 0) |
-           set_int(socket, ZMQ_RCVHWM, 0) | set_int(socket, ZMQ_RECONNECT_IVL, RECONNECT_MS) |
-           set_int(socket, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS) |
-           set_int(socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS) |
-           set_int(socket, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS);
-}
-
-static int descriptor_of(void *socket)
-{
-    int fd = -1;
-    size_t size = sizeof(fd);
-    return zmq_getsockopt(socket, ZMQ_FD, &fd, &size) == 0 ? fd : -1;
-}
-
-int handle_watch(const struct cubby *cubby, void *socket)
-{
-    struct epoll_event event = {.events = EPOLLIN};
-    if (cubby->fd < 0)
-        return 0;
-    return epoll_ctl(cubby->fd, EPOLL_CTL_ADD, descriptor_of(socket), &event);
-}
-
-static int close_after_failure(void *socket)
-{
-    int error = errno;
-    zmq_close(socket);
-    errno = error;
-    return -1;
-}
-
-/*
- * libzmq ends the program where it finds no descriptor for one of its threads, which the first
- * socket of a context starts. -1 with errno where there are not as many as that may take.
- */
-static int find_descriptors(void *context)
-{
-    int held[MAX_DESCRIPTORS];
-    int wanted = SOCKET_DESCRIPTORS + THREAD_DESCRIPTORS * zmq_ctx_get(context, ZMQ_IO_THREADS);
-    int found = 0;
-    while (found < wanted && found < MAX_DESCRIPTORS &&
-           (held[found] = eventfd(0, EFD_CLOEXEC)) >= 0)
-        found++;
-    int error = errno;
-    bool enough = found == wanted || found == MAX_DESCRIPTORS;
-    while (found > 0)
-        close(held[--found]);
-    errno = error;
-    return enough ? 0 : -1;
-}
-
-void *handle_socket(struct cubby *cubby, int type)
-{
-    void *socket = find_descriptors(cubby->context) == 0 ? zmq_socket(cubby->context, type) : NULL;
-    if (socket == NULL)
-        return NULL;
-    if (set_common(socket) != 0) {
-        close_after_failure(socket);
-        return NULL;
-    }
-    return socket;
-}
-
-/* 0, or why nobody can be reached by it: inproc needs a context that somebody else has, too. */
-static int error_of(const struct cubby *cubby, const char *endpoint)
-{
-    if (cubby->owns_context && strncmp(endpoint, "inproc://", strlen("inproc://")) == 0)
-        return EINVAL;
-    return endpoint_error(endpoint);
-}
-
-/* A signal handler that runs breaks it off before it has begun. */
-static int connect_to(const struct cubby *cubby, void *socket, const char *endpoint)
-{
-    int rc;
-    do
-        rc = zmq_connect(socket, endpoint);
-    while (rc != 0 && errno == EINTR && !is_forked(cubby));
-    return rc;
-}
-
-int handle_connect(struct cubby *cubby, void *socket, const char *endpoint)
-{
-    errno = error_of(cubby, endpoint);
-    if (errno != 0)
-        return close_after_failure(socket);
-    if (connect_to(cubby, socket, endpoint) != 0 || handle_watch(cubby, socket) != 0)
-        return close_after_failure(socket);
-    return 0;
-}
-
-void handle_disconnect(struct cubby *cubby, void *socket)
-{
-    if (is_forked(cubby)) /* the parent's, and so is the list of the epoll */
-        return;
-    if (cubby->fd >= 0)
-        epoll_ctl(cubby->fd, EPOLL_CTL_DEL, descriptor_of(socket), NULL);
-    zmq_close(socket);
-}
-
 static void *connect_dealer(struct cubby *cubby)
 {
-    void *socket = handle_socket(cubby, ZMQ_DEALER);
-    if (socket == NULL || handle_connect(cubby, socket, cubby->endpoint) != 0)
+    void *socket = sockets_make(&cubby->sockets, ZMQ_DEALER);
+    if (socket == NULL || sockets_connect(&cubby->sockets, socket, cubby->endpoint) != 0)
         return NULL;
     return socket;
+}
+
+static int watch_all_sockets(const struct cubby *cubby)
+{
+    int rc = sockets_watch(&cubby->sockets, cubby->socket);
+    for (const struct task *task = cubby->tasks; task != NULL && rc == 0; task = task->next) {
+        if (task->socket != NULL && !task->dead)
+            rc = sockets_watch(&cubby->sockets, task->socket);
+    }
+    return rc;
 }
 
 int cubby_fd(struct cubby *cubby)
 {
     if (cubby == NULL)
         return -1;
-    if (cubby->fd >= 0)
-        return cubby->fd;
-    cubby->fd = epoll_create1(EPOLL_CLOEXEC);
-    if (cubby->fd < 0)
+    struct sockets *sockets = &cubby->sockets;
+    if (sockets->fd < 0 && sockets_make_fd(sockets) >= 0 && watch_all_sockets(cubby) != 0)
+        sockets_drop_fd(sockets);
+    return sockets->fd;
+}
+
+int handle_reserve_item(struct cubby *cubby)
+{
+    size_t count = 1 + tasks_sockets(cubby->tasks) + 1;
+    zmq_pollitem_t *items = realloc(cubby->items, count * sizeof(*items));
+    if (items == NULL)
         return -1;
-    if (handle_watch(cubby, cubby->socket) != 0 || subscriptions_watch(cubby) != 0) {
-        close(cubby->fd);
-        cubby->fd = -1;
-    }
-    return cubby->fd;
+    cubby->items = items;
+    return 0;
 }
 
 /* ---- Opening and closing -------------------------------------------------------------------- */
@@ -252,32 +120,19 @@ static int copy_options(struct cubby *cubby, const struct cubby_options *options
 
 static enum cubby_status connect_handle(struct cubby *cubby, const struct cubby_options *options)
 {
+    if (sockets_begin(&cubby->sockets, options->zmq_context) != 0)
+        return CUBBY_SYSTEM;
     if (cubby->items == NULL || copy_options(cubby, options) != 0)
         return CUBBY_NO_MEMORY;
-    cubby->owns_context = options->zmq_context == NULL;
-    cubby->context = cubby->owns_context ? zmq_ctx_new() : options->zmq_context;
-    if (cubby->context == NULL)
-        return CUBBY_SYSTEM;
     cubby->socket = connect_dealer(cubby);
     return cubby->socket != NULL ? CUBBY_OK : CUBBY_SYSTEM;
-}
-
-/* A signal handler that runs breaks it off, with the context half ended. */
-static void end_context(struct cubby *cubby)
-{
-    if (!cubby->owns_context || cubby->context == NULL || is_forked(cubby))
-        return;
-    while (zmq_ctx_term(cubby->context) != 0 && errno == EINTR)
-        ;
 }
 
 static void release(struct cubby *cubby)
 {
     if (cubby->socket != NULL)
-        handle_disconnect(cubby, cubby->socket);
-    end_context(cubby);
-    if (cubby->fd >= 0)
-        close(cubby->fd);
+        sockets_close(&cubby->sockets, cubby->socket);
+    sockets_end(&cubby->sockets);
     zmq_msg_close(&cubby->messages[0]);
     zmq_msg_close(&cubby->messages[1]);
     slots_free(&cubby->slots);
@@ -297,8 +152,6 @@ enum cubby_status cubby_open(struct cubby **cubby, const struct cubby_options *o
     struct cubby *opened = calloc(1, sizeof(*opened));
     if (opened == NULL)
         return CUBBY_NO_MEMORY;
-    opened->fd = -1;
-    opened->pid = getpid();
     opened->next_due_ms = NEVER_MS;
     opened->items = malloc(sizeof(*opened->items));
     zmq_msg_init(&opened->messages[0]);
@@ -350,6 +203,18 @@ static void answer_timeout(struct cubby *cubby, struct slot *slot)
     answer_failed(cubby, slot);
 }
 
+/* A watch that no task has was opened by a request that had been given up. */
+static void notify(struct cubby *cubby, const struct wire_notification *notification)
+{
+    struct wire_cursor params = wire_cursor_of(notification->params);
+    uint64_t watch;
+    if (tasks_notified(cubby->tasks, notification))
+        return;
+    if (slice_equal(notification->method, slice_of_text("watch")) &&
+        results_read_counted(&params, 4) == 0 && wire_read_uint(&params, &watch) == 0)
+        handle_cancel_watch(cubby, watch);
+}
+
 /*
  * Replies that nobody waits for are dropped: those of requests that have timed out, and the
  * daemon's answer to what it could not read a msgid of.
@@ -360,7 +225,7 @@ static void dispatch(struct cubby *cubby, struct slice payload)
     struct wire_notification notification;
     if (wire_decode_reply(payload, &decoded) != 0) {
         if (wire_decode_notification(payload, &notification) == 0)
-            watch_notified(cubby, &notification);
+            notify(cubby, &notification);
         return;
     }
     if (!decoded.has_msgid)
@@ -454,7 +319,7 @@ static void forget_unsent(struct cubby *cubby)
     void *socket = connect_dealer(cubby);
     if (socket == NULL)
         return;
-    handle_disconnect(cubby, cubby->socket);
+    sockets_close(&cubby->sockets, cubby->socket);
     cubby->socket = socket;
 }
 
@@ -476,10 +341,8 @@ static int work_round(struct cubby *cubby, const bool *stop, int64_t now)
     if (events < 0 || *stop)
         return events;
     events += expire(cubby, now);
-    if (cubby->subscriptions != NULL && !*stop)
-        events += subscriptions_work(cubby, now);
-    if (cubby->tasks != NULL && !*stop)
-        events += tasks_work(cubby, now);
+    if (!*stop)
+        events += tasks_work(&cubby->tasks, now);
     return events;
 }
 
@@ -497,11 +360,8 @@ static int work(struct cubby *cubby, const bool *stop)
 
 static int64_t next_due_ms(const struct cubby *cubby)
 {
-    int64_t due = cubby->next_due_ms;
-    int64_t subscriptions = subscriptions_due_ms(cubby);
-    int64_t tasks = tasks_due_ms(cubby);
-    due = subscriptions < due ? subscriptions : due;
-    return tasks < due ? tasks : due;
+    int64_t tasks = tasks_due_ms(cubby->tasks);
+    return tasks < cubby->next_due_ms ? tasks : cubby->next_due_ms;
 }
 
 int64_t cubby_wait_ms(const struct cubby *cubby)
@@ -524,7 +384,7 @@ static int wait_for_news(struct cubby *cubby, int64_t until)
         return 0;
     int64_t wait = due - now < MAX_POLL_MS ? due - now : MAX_POLL_MS;
     cubby->items[0] = (zmq_pollitem_t){.socket = cubby->socket, .events = ZMQ_POLLIN};
-    size_t count = 1 + subscriptions_items(cubby, cubby->items + 1);
+    size_t count = 1 + tasks_items(cubby->tasks, cubby->items + 1);
     return zmq_poll(cubby->items, (int)count, (long)wait) < 0 ? -1 : 0;
 }
 
@@ -547,7 +407,7 @@ int cubby_poll(struct cubby *cubby, int64_t timeout_ms)
 
 size_t cubby_outstanding(const struct cubby *cubby)
 {
-    return cubby != NULL ? cubby->slots.used - cubby->own_requests : 0;
+    return cubby != NULL ? cubby->slots.used - tasks_requests(cubby->tasks) : 0;
 }
 
 static void answer_closed(struct cubby *cubby)
@@ -573,8 +433,7 @@ void cubby_close(struct cubby **cubby)
     closed->closing = true;
     closed->dispatching = true;
     answer_closed(closed);
-    subscriptions_free(closed);
-    tasks_free(closed);
+    tasks_free(&closed->tasks);
     release(closed);
 }
 
@@ -616,8 +475,8 @@ enum cubby_status request_send(struct cubby *cubby, int64_t timeout_ms, cubby_ca
     if (cubby->out.size > WIRE_MAX_MESSAGE)
         return refuse_size(cubby, cubby->out.size);
     if (zmq_send(cubby->socket, cubby->out.data, cubby->out.size, ZMQ_DONTWAIT) < 0)
-        return is_forked(cubby) ? fail_forked(cubby, "a request")
-                                : handle_fail_system(cubby, "sending");
+        return sockets_are_inherited(&cubby->sockets) ? fail_forked(cubby, "a request")
+                                                      : handle_fail_system(cubby, "sending");
     struct slot *slot = slots_take(&cubby->slots, cubby->msgid);
     slot->callback = callback;
     slot->context = context;
@@ -626,6 +485,31 @@ enum cubby_status request_send(struct cubby *cubby, int64_t timeout_ms, cubby_ca
     if (slot->due_ms < cubby->next_due_ms)
         cubby->next_due_ms = slot->due_ms;
     return CUBBY_OK;
+}
+
+void handle_cancel_watch(struct cubby *cubby, uint64_t watch)
+{
+    struct buffer *out = &cubby->out;
+    buffer_clear(out);
+    wire_pack_notification(out, "watch.cancel");
+    wire_pack_array(out, 1);
+    wire_pack_uint(out, watch);
+    if (!out->failed)
+        zmq_send(cubby->socket, out->data, out->size, ZMQ_DONTWAIT);
+}
+
+enum cubby_status request_send_for(struct cubby *cubby, struct task *task, int64_t timeout_ms,
+                                   cubby_callback *callback)
+{
+    enum cubby_status status = request_send(cubby, timeout_ms, callback, task);
+    task->requests += status == CUBBY_OK;
+    return status;
+}
+
+bool request_answered(struct task *task, const struct cubby_reply *reply)
+{
+    task->requests--;
+    return !task->dead && reply->status != CUBBY_CLOSED;
 }
 
 /* A call that waits for its reply. */

@@ -8,16 +8,16 @@
 #ifndef BINDINGS_C_HANDLE_H
 #define BINDINGS_C_HANDLE_H
 
-#include <sys/types.h>
 #include <zmq.h>
 
 #include "bindings/c/failure.h"
 #include "bindings/c/params.h"
 #include "bindings/c/slots.h"
+#include "bindings/c/sockets.h"
+#include "bindings/c/task.h"
 
 struct cubby {
-    void *context;
-    bool owns_context;
+    struct sockets sockets;
     void *socket; /* DEALER */
     char *endpoint;
     char *broadcast;
@@ -33,25 +33,13 @@ struct cubby {
      */
     zmq_msg_t messages[2];
     unsigned incoming;
-    pid_t pid;        /* who opened it: a child by fork() has no part in its sockets */
     bool dispatching; /* callbacks may be running: no call may wait, nor close the handle */
     bool closing;
-    size_t own_requests; /* outstanding ones of subscriptions and tasks */
     struct failure failure;
     struct failure reply_failure;
-    struct cubby_subscription *subscriptions;
-    struct task *tasks;    /* watches and mirrors: see task.h */
-    zmq_pollitem_t *items; /* room for the request socket and each subscription's */
-    int fd;                /* an epoll of all sockets' descriptors; -1 until asked for */
+    struct task *tasks;    /* subscriptions, watches and mirrors */
+    zmq_pollitem_t *items; /* room for the request socket and each task's */
 };
-
-#define NEVER_MS INT64_MAX
-
-/* The monotonic clock. */
-int64_t now_ms(void);
-
-/* `timeout_ms` from now, NEVER_MS for CUBBY_FOREVER. */
-int64_t due_ms(int64_t now, int64_t timeout_ms);
 
 /* Sets what cubby_last_error returns, where there is a handle; returns the status. */
 enum cubby_status handle_fail(struct cubby *cubby, enum cubby_status status, const char *message);
@@ -62,34 +50,41 @@ enum cubby_status handle_may_wait(struct cubby *cubby, const char *call);
 /* As handle_fail for CUBBY_SYSTEM, with zmq_strerror of errno. */
 enum cubby_status handle_fail_system(struct cubby *cubby, const char *what);
 
-/* A socket of the handle's context with its options set; NULL with errno. */
-void *handle_socket(struct cubby *cubby, int type);
-
 /*
  * CUBBY_TOO_LARGE for a prefix over `limit` bytes, of those who follow it for ever: the broadcast
  * has no say in what is subscribed to, and what is asked again and again would be refused as often.
  */
 enum cubby_status handle_check_prefix(struct cubby *cubby, struct cubby_bytes prefix, size_t limit);
 
-/* EINVAL or EPROTONOSUPPORT where cubby_endpoint_fault finds one, else 0. */
-int endpoint_error(const char *endpoint);
-
-/* Connects it; on failure, -1 with errno, it is closed. */
-int handle_connect(struct cubby *cubby, void *socket, const char *endpoint);
-
-/* Has the handle's descriptor tell of the socket's news, where there is one. */
-int handle_watch(const struct cubby *cubby, void *socket);
-
-/* Closes it, dropping what was not sent. */
-void handle_disconnect(struct cubby *cubby, void *socket);
+/* Makes room to wait for the news of one more task's socket; -1: no memory. */
+int handle_reserve_item(struct cubby *cubby);
 
 /* False, with CUBBY_MISUSE as the handle's failure, without a handle or a method. */
 bool request_begin(struct cubby *cubby, const char *method);
+
+/*
+ * Sends what was encoded. The callback runs once, from whatever polls or waits: with the reply,
+ * with CUBBY_TIMEOUT after `timeout_ms` (0: the handle's; CUBBY_FOREVER: never), or with
+ * CUBBY_CLOSED. It never runs where this fails.
+ */
 enum cubby_status request_send(struct cubby *cubby, int64_t timeout_ms, cubby_callback *callback,
                                void *context);
 
-/* `result` is a view that lives until the next call on the handle. */
+/*
+ * request_send for a request of a task's own: cubby_outstanding does not count it, and the callback
+ * gets the task. It begins with request_answered, which is false where the task is to do nothing
+ * with the answer.
+ */
+enum cubby_status request_send_for(struct cubby *cubby, struct task *task, int64_t timeout_ms,
+                                   cubby_callback *callback);
+bool request_answered(struct task *task, const struct cubby_reply *reply);
+
+/* request_send, and waits for the reply. `result` is a view that lives until the next call on the
+ * handle. */
 enum cubby_status request_run(struct cubby *cubby, int64_t timeout_ms, struct cubby_bytes *result);
+
+/* Tells the daemon, which answers nothing: there may be nobody left to answer to. */
+void handle_cancel_watch(struct cubby *cubby, uint64_t watch);
 
 /* Turns the status of reading a result into the handle's failure. */
 enum cubby_status request_read(struct cubby *cubby, enum cubby_status read);

@@ -288,7 +288,7 @@ static void on_page(void *context, const struct cubby_reply *reply)
 {
     struct cubby_mirror *mirror = context;
     struct cubby_page *page = NULL;
-    if (!task_answered(mirror->cubby, &mirror->task, reply))
+    if (!request_answered(&mirror->task, reply))
         return;
     if (reply->status != CUBBY_OK) {
         retry(mirror, reply->error);
@@ -320,7 +320,7 @@ static void ask_page(struct cubby_mirror *mirror)
         options.after = cubby_data(mirror->after.data, mirror->after.size);
     request_begin(cubby, "scan");
     params_scan(&cubby->out, &range, &options);
-    if (task_send(cubby, &mirror->task, ASK_TIMEOUT_MS, on_page) != CUBBY_OK)
+    if (request_send_for(cubby, &mirror->task, ASK_TIMEOUT_MS, on_page) != CUBBY_OK)
         mirror->retry_ms = now_ms() + RETRY_MS;
 }
 
@@ -329,7 +329,7 @@ static void on_hello(void *context, const struct cubby_reply *reply)
 {
     struct cubby_mirror *mirror = context;
     struct cubby_server server;
-    if (!task_answered(mirror->cubby, &mirror->task, reply))
+    if (!request_answered(&mirror->task, reply))
         return;
     if (reply->status != CUBBY_OK) {
         retry(mirror, reply->error);
@@ -355,7 +355,7 @@ static void ask_hello(struct cubby_mirror *mirror)
     struct cubby *cubby = mirror->cubby;
     request_begin(cubby, "hello");
     params_hello(&cubby->out, cubby_data(NULL, 0));
-    if (task_send(cubby, &mirror->task, ASK_TIMEOUT_MS, on_hello) != CUBBY_OK)
+    if (request_send_for(cubby, &mirror->task, ASK_TIMEOUT_MS, on_hello) != CUBBY_OK)
         mirror->retry_ms = now_ms() + RETRY_MS;
 }
 
@@ -437,7 +437,7 @@ enum cubby_status cubby_mirror_open(struct cubby *cubby, struct cubby_bytes pref
         mirror_free(&opened->task);
         return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the mirror");
     }
-    task_start(cubby, &opened->task);
+    tasks_add(&cubby->tasks, &opened->task);
     *mirror = opened;
     return CUBBY_OK;
 }

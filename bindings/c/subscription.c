@@ -16,11 +16,10 @@
  * A subscription to queues is always LISTENING: nobody can be asked what was announced, so a
  * suspicion is told to the program.
  */
-#include "bindings/c/subscription.h"
-
 #include <errno.h>
 #include <stdlib.h>
 
+#include "bindings/c/handle.h"
 #include "bindings/c/results.h"
 
 enum {
@@ -33,12 +32,11 @@ enum {
 enum state { LISTENING, SUSPECT, ASKING };
 
 struct cubby_subscription {
+    struct task task; /* first; its socket is a SUB */
     struct cubby *cubby;
-    struct cubby_subscription *next;
     struct cubby_subscriber subscriber;
     struct cubby_queue_subscriber queues; /* with on_ready: it is one to queues, not to changes */
     void *context;
-    void *socket;        /* SUB */
     struct buffer topic; /* `k` or `q`, and the prefix */
     struct buffer epoch; /* empty: not known yet */
     enum state state;
@@ -47,7 +45,6 @@ struct cubby_subscription {
     bool placed;      /* `done` means something */
     bool compacted;   /* the history behind `done` is gone */
     bool missed;      /* queues: to be told */
-    bool dead;        /* unsubscribed; freed when no reply and no callback needs it */
     bool has_drops;
     uint64_t drops;
     uint64_t done;     /* every change up to this seq has been delivered */
@@ -136,7 +133,6 @@ static void sent(struct cubby_subscription *subscription, enum cubby_status stat
         return;
     }
     subscription->state = ASKING;
-    subscription->cubby->own_requests++;
 }
 
 static void ask_changes(struct cubby_subscription *subscription)
@@ -149,7 +145,7 @@ static void ask_changes(struct cubby_subscription *subscription)
     };
     request_begin(cubby, "changes");
     params_changes(&cubby->out, &options);
-    sent(subscription, request_send(cubby, ASK_TIMEOUT_MS, on_changes, subscription));
+    sent(subscription, request_send_for(cubby, &subscription->task, ASK_TIMEOUT_MS, on_changes));
 }
 
 /* It is asked again. A timeout has taken its time, and is nothing to tell of. */
@@ -170,9 +166,8 @@ static void not_understood(struct cubby_subscription *subscription, const char *
 /* Common to both answers: false where the subscription is to do nothing with it. */
 static bool answered(struct cubby_subscription *subscription, const struct cubby_reply *reply)
 {
-    subscription->cubby->own_requests--;
     suspect(subscription, now_ms());
-    if (subscription->dead || reply->status == CUBBY_CLOSED)
+    if (!request_answered(&subscription->task, reply))
         return false;
     if (reply->status == CUBBY_OK)
         return true;
@@ -189,7 +184,7 @@ static void deliver_page(struct cubby_subscription *subscription, struct wire_cu
     for (; count > 0 && results_read_change(&rows, &change) == 0; count--) {
         if (is_new(subscription, &change))
             deliver(subscription, &change);
-        if (subscription->dead)
+        if (subscription->task.dead)
             return;
     }
 }
@@ -226,7 +221,7 @@ static void on_changes(void *context, const struct cubby_reply *reply)
     }
     uint64_t since = subscription->done;
     deliver_page(subscription, rows, count);
-    if (!subscription->dead)
+    if (!subscription->task.dead)
         take_page(subscription, since, seq);
 }
 
@@ -279,7 +274,7 @@ static void ask(struct cubby_subscription *subscription)
     struct cubby *cubby = subscription->cubby;
     request_begin(cubby, "hello");
     params_hello(&cubby->out, cubby_data(NULL, 0));
-    sent(subscription, request_send(cubby, ASK_TIMEOUT_MS, on_hello, subscription));
+    sent(subscription, request_send_for(cubby, &subscription->task, ASK_TIMEOUT_MS, on_hello));
 }
 
 /* ---- Listening ------------------------------------------------------------------------------ */
@@ -374,7 +369,7 @@ static void tell_missed(struct cubby_subscription *subscription)
 {
     bool missed = subscription->missed;
     subscription->missed = false;
-    if (missed && !subscription->dead && subscription->queues.on_missed != NULL)
+    if (missed && !subscription->task.dead && subscription->queues.on_missed != NULL)
         subscription->queues.on_missed(subscription->context);
 }
 
@@ -405,11 +400,11 @@ static void on_message(struct cubby_subscription *subscription, zmq_msg_t *messa
         doubt(subscription);
         return;
     }
-    int size = zmq_msg_recv(message, subscription->socket, ZMQ_DONTWAIT);
+    int size = zmq_msg_recv(message, subscription->task.socket, ZMQ_DONTWAIT);
     if (size >= 0 && zmq_msg_more(message) == 0)
         on_payload(subscription, first, slice_of(zmq_msg_data(message), (size_t)size));
     while (zmq_msg_more(message) != 0 &&
-           zmq_msg_recv(message, subscription->socket, ZMQ_DONTWAIT) >= 0)
+           zmq_msg_recv(message, subscription->task.socket, ZMQ_DONTWAIT) >= 0)
         ;
 }
 
@@ -419,8 +414,9 @@ static int read_broadcast(struct cubby_subscription *subscription, int64_t now)
     int events = 0;
     zmq_msg_t message;
     zmq_msg_init(&message);
-    while (events < BROADCAST_BUDGET && subscription->state == LISTENING && !subscription->dead) {
-        if (zmq_msg_recv(&message, subscription->socket, ZMQ_DONTWAIT) < 0) {
+    while (events < BROADCAST_BUDGET && subscription->state == LISTENING &&
+           !subscription->task.dead) {
+        if (zmq_msg_recv(&message, subscription->task.socket, ZMQ_DONTWAIT) < 0) {
             if (errno == EINTR)
                 continue;
             break;
@@ -438,16 +434,19 @@ static void quiet(const struct cubby_subscription *subscription)
 {
     int events;
     size_t size = sizeof(events);
-    if (subscription->cubby->fd >= 0)
-        zmq_getsockopt(subscription->socket, ZMQ_EVENTS, &events, &size);
+    if (subscription->cubby->sockets.fd >= 0)
+        zmq_getsockopt(subscription->task.socket, ZMQ_EVENTS, &events, &size);
 }
 
-static int work_on(struct cubby_subscription *subscription, int64_t now)
+/* ---- The task ------------------------------------------------------------------------------- */
+
+static int work(struct task *task, int64_t now)
 {
+    struct cubby_subscription *subscription = (struct cubby_subscription *)task;
     int events = 0;
     if (subscription->state == LISTENING)
         events = read_broadcast(subscription, now);
-    if (subscription->dead)
+    if (task->dead)
         return events;
     if (subscription->state == LISTENING && now - subscription->heard_ms >= SILENCE_MS) {
         subscription->heard_ms = now;
@@ -463,87 +462,27 @@ static int work_on(struct cubby_subscription *subscription, int64_t now)
     return events;
 }
 
-/* ---- For the handle ------------------------------------------------------------------------- */
-
-static void free_subscription(struct cubby_subscription *subscription)
+static int64_t next_due_ms(const struct task *task)
 {
-    if (subscription->socket != NULL)
-        handle_disconnect(subscription->cubby, subscription->socket);
+    const struct cubby_subscription *subscription = (const struct cubby_subscription *)task;
+    if (subscription->state == LISTENING)
+        return subscription->heard_ms + SILENCE_MS;
+    return subscription->state == SUSPECT ? subscription->retry_ms : NEVER_MS;
+}
+
+static bool listens(const struct task *task)
+{
+    return ((const struct cubby_subscription *)task)->state == LISTENING;
+}
+
+static void free_subscription(struct task *task)
+{
+    struct cubby_subscription *subscription = (struct cubby_subscription *)task;
+    if (task->socket != NULL)
+        sockets_close(&subscription->cubby->sockets, task->socket);
     buffer_free(&subscription->topic);
     buffer_free(&subscription->epoch);
     free(subscription);
-}
-
-static void sweep(struct cubby *cubby)
-{
-    struct cubby_subscription **place = &cubby->subscriptions;
-    while (*place != NULL) {
-        struct cubby_subscription *subscription = *place;
-        if (subscription->dead && subscription->state != ASKING) {
-            *place = subscription->next;
-            free_subscription(subscription);
-        } else {
-            place = &subscription->next;
-        }
-    }
-}
-
-int subscriptions_work(struct cubby *cubby, int64_t now)
-{
-    int events = 0;
-    struct cubby_subscription *subscription = cubby->subscriptions;
-    for (; subscription != NULL; subscription = subscription->next) {
-        if (!subscription->dead)
-            events += work_on(subscription, now);
-    }
-    sweep(cubby);
-    return events;
-}
-
-int64_t subscriptions_due_ms(const struct cubby *cubby)
-{
-    int64_t due = NEVER_MS;
-    const struct cubby_subscription *subscription = cubby->subscriptions;
-    for (; subscription != NULL; subscription = subscription->next) {
-        int64_t mine = NEVER_MS;
-        if (subscription->state == LISTENING)
-            mine = subscription->heard_ms + SILENCE_MS;
-        else if (subscription->state == SUSPECT)
-            mine = subscription->retry_ms;
-        if (mine < due && !subscription->dead)
-            due = mine;
-    }
-    return due;
-}
-
-size_t subscriptions_items(const struct cubby *cubby, zmq_pollitem_t *items)
-{
-    size_t count = 0;
-    const struct cubby_subscription *subscription = cubby->subscriptions;
-    for (; subscription != NULL; subscription = subscription->next) {
-        if (subscription->state == LISTENING && !subscription->dead)
-            items[count++] = (zmq_pollitem_t){.socket = subscription->socket, .events = ZMQ_POLLIN};
-    }
-    return count;
-}
-
-int subscriptions_watch(struct cubby *cubby)
-{
-    const struct cubby_subscription *subscription = cubby->subscriptions;
-    for (; subscription != NULL; subscription = subscription->next) {
-        if (!subscription->dead && handle_watch(cubby, subscription->socket) != 0)
-            return -1;
-    }
-    return 0;
-}
-
-void subscriptions_free(struct cubby *cubby)
-{
-    while (cubby->subscriptions != NULL) {
-        struct cubby_subscription *subscription = cubby->subscriptions;
-        cubby->subscriptions = subscription->next;
-        free_subscription(subscription);
-    }
 }
 
 /* ---- Subscribing ---------------------------------------------------------------------------- */
@@ -552,7 +491,7 @@ static int connect_sub(struct cubby_subscription *subscription)
 {
     struct cubby *cubby = subscription->cubby;
     const struct buffer *topic = &subscription->topic;
-    void *socket = handle_socket(cubby, ZMQ_SUB);
+    void *socket = sockets_make(&cubby->sockets, ZMQ_SUB);
     if (socket == NULL)
         return -1;
     if (zmq_setsockopt(socket, ZMQ_SUBSCRIBE, topic->data, topic->size) != 0 ||
@@ -561,23 +500,9 @@ static int connect_sub(struct cubby_subscription *subscription)
         zmq_close(socket);
         return -1;
     }
-    if (handle_connect(cubby, socket, cubby->broadcast) != 0)
+    if (sockets_connect(&cubby->sockets, socket, cubby->broadcast) != 0)
         return -1;
-    subscription->socket = socket;
-    return 0;
-}
-
-/* Room in the handle's poll items for one more socket. */
-static int reserve_item(struct cubby *cubby)
-{
-    size_t count = 2;
-    const struct cubby_subscription *subscription = cubby->subscriptions;
-    for (; subscription != NULL; subscription = subscription->next)
-        count++;
-    zmq_pollitem_t *items = realloc(cubby->items, count * sizeof(*items));
-    if (items == NULL)
-        return -1;
-    cubby->items = items;
+    subscription->task.socket = socket;
     return 0;
 }
 
@@ -615,21 +540,22 @@ static enum cubby_status begin(const struct cubby_subscription *wanted, struct c
     if (made == NULL)
         return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the subscription");
     *made = *wanted;
+    made->task = (struct task){
+        .listens = listens, .work = work, .due_ms = next_due_ms, .free = free_subscription};
     if (is_to_queues(made))
         go_live(made);
     else
         suspect(made, 0);
-    if (set_place(made, prefix, options) != 0 || reserve_item(cubby) != 0) {
-        free_subscription(made);
+    if (set_place(made, prefix, options) != 0 || handle_reserve_item(cubby) != 0) {
+        free_subscription(&made->task);
         return handle_fail(cubby, CUBBY_NO_MEMORY, "no memory for the subscription");
     }
     if (connect_sub(made) != 0) {
         enum cubby_status status = fail_connect(cubby);
-        free_subscription(made);
+        free_subscription(&made->task);
         return status;
     }
-    made->next = cubby->subscriptions;
-    cubby->subscriptions = made;
+    tasks_add(&cubby->tasks, &made->task);
     if (subscription != NULL)
         *subscription = made;
     return CUBBY_OK;
@@ -663,7 +589,7 @@ void cubby_unsubscribe(struct cubby_subscription **subscription)
 {
     if (subscription == NULL || *subscription == NULL)
         return;
-    (*subscription)->dead = true;
+    (*subscription)->task.dead = true;
     *subscription = NULL;
 }
 

@@ -1,32 +1,13 @@
 #include "bindings/c/task.h"
 
-void task_start(struct cubby *cubby, struct task *task)
+void tasks_add(struct task **tasks, struct task *task)
 {
-    task->next = cubby->tasks;
-    cubby->tasks = task;
+    task->next = *tasks;
+    *tasks = task;
 }
 
-enum cubby_status task_send(struct cubby *cubby, struct task *task, int64_t timeout_ms,
-                            cubby_callback *callback)
+static void sweep(struct task **place)
 {
-    enum cubby_status status = request_send(cubby, timeout_ms, callback, task);
-    if (status != CUBBY_OK)
-        return status;
-    task->requests++;
-    cubby->own_requests++;
-    return CUBBY_OK;
-}
-
-bool task_answered(struct cubby *cubby, struct task *task, const struct cubby_reply *reply)
-{
-    task->requests--;
-    cubby->own_requests--;
-    return !task->dead && reply->status != CUBBY_CLOSED;
-}
-
-static void sweep(struct cubby *cubby)
-{
-    struct task **place = &cubby->tasks;
     while (*place != NULL) {
         struct task *task = *place;
         if (task->dead && task->requests == 0 && task->held == 0) {
@@ -38,32 +19,67 @@ static void sweep(struct cubby *cubby)
     }
 }
 
-int tasks_work(struct cubby *cubby, int64_t now)
+int tasks_work(struct task **tasks, int64_t now)
 {
     int events = 0;
-    for (struct task *task = cubby->tasks; task != NULL; task = task->next) {
+    for (struct task *task = *tasks; task != NULL; task = task->next) {
         if (!task->dead)
             events += task->work(task, now);
     }
-    sweep(cubby);
+    sweep(tasks);
     return events;
 }
 
-int64_t tasks_due_ms(const struct cubby *cubby)
+bool tasks_notified(struct task *tasks, const struct wire_notification *notification)
+{
+    for (struct task *task = tasks; task != NULL; task = task->next) {
+        if (!task->dead && task->notified != NULL && task->notified(task, notification))
+            return true;
+    }
+    return false;
+}
+
+int64_t tasks_due_ms(const struct task *tasks)
 {
     int64_t due = NEVER_MS;
-    for (const struct task *task = cubby->tasks; task != NULL; task = task->next) {
+    for (const struct task *task = tasks; task != NULL; task = task->next) {
         int64_t own = task->dead ? NEVER_MS : task->due_ms(task);
         due = own < due ? own : due;
     }
     return due;
 }
 
-void tasks_free(struct cubby *cubby)
+size_t tasks_requests(const struct task *tasks)
 {
-    while (cubby->tasks != NULL) {
-        struct task *task = cubby->tasks;
-        cubby->tasks = task->next;
+    size_t requests = 0;
+    for (const struct task *task = tasks; task != NULL; task = task->next)
+        requests += task->requests;
+    return requests;
+}
+
+size_t tasks_sockets(const struct task *tasks)
+{
+    size_t sockets = 0;
+    for (const struct task *task = tasks; task != NULL; task = task->next)
+        sockets += task->socket != NULL;
+    return sockets;
+}
+
+size_t tasks_items(const struct task *tasks, zmq_pollitem_t *items)
+{
+    size_t count = 0;
+    for (const struct task *task = tasks; task != NULL; task = task->next) {
+        if (task->socket != NULL && !task->dead && task->listens(task))
+            items[count++] = (zmq_pollitem_t){.socket = task->socket, .events = ZMQ_POLLIN};
+    }
+    return count;
+}
+
+void tasks_free(struct task **tasks)
+{
+    while (*tasks != NULL) {
+        struct task *task = *tasks;
+        *tasks = task->next;
         task->free(task);
     }
 }

@@ -58,26 +58,12 @@ struct cubby_watch {
     struct failure failure; /* of the last refusal; status CUBBY_OK: none since it was open */
 };
 
-static int watch_work(struct task *task, int64_t now);
-
 static void close_until(struct cubby_watch *watch, int64_t retry_ms)
 {
     if (watch->state == ENDED)
         return;
     watch->state = CLOSED;
     watch->retry_ms = retry_ms;
-}
-
-/* Tells the daemon, which answers nothing: there may be nobody left to answer to. */
-static void send_cancel(struct cubby *cubby, uint64_t id)
-{
-    struct buffer *out = &cubby->out;
-    buffer_clear(out);
-    wire_pack_notification(out, "watch.cancel");
-    wire_pack_array(out, 1);
-    wire_pack_uint(out, id);
-    if (!out->failed)
-        zmq_send(cubby->socket, out->data, out->size, ZMQ_DONTWAIT);
 }
 
 /* ---- Refusals ------------------------------------------------------------------------------- */
@@ -137,13 +123,13 @@ static void on_opened(void *context, const struct cubby_reply *reply)
     struct results_field fields[] = {{.name = "watch"}, {.name = "epoch"}, {.name = "seq"}};
     struct cubby_bytes epoch;
     uint64_t seq;
-    bool wanted = task_answered(watch->cubby, &watch->task, reply);
+    bool wanted = request_answered(&watch->task, reply);
     bool read = reply->status == CUBBY_OK && results_find(reply->result, fields, 3) == 0 &&
                 cubby_as_uint(fields[0].value, &watch->id) &&
                 cubby_as_bytes(fields[1].value, &epoch) && cubby_as_uint(fields[2].value, &seq);
     if (!wanted) {
         if (read)
-            send_cancel(watch->cubby, watch->id);
+            handle_cancel_watch(watch->cubby, watch->id);
         return;
     }
     if (reply->status != CUBBY_OK) {
@@ -190,7 +176,7 @@ static void ask(struct cubby_watch *watch)
     }
     request_begin(cubby, "watch");
     pack_watch(&cubby->out, watch);
-    if (task_send(cubby, &watch->task, ASK_TIMEOUT_MS, on_opened) == CUBBY_OK)
+    if (request_send_for(cubby, &watch->task, ASK_TIMEOUT_MS, on_opened) == CUBBY_OK)
         watch->state = OPENING;
     else
         close_until(watch, now_ms() + RETRY_MS);
@@ -202,7 +188,7 @@ static void on_credited(void *context, const struct cubby_reply *reply)
 {
     struct cubby_watch *watch = context;
     watch->probing = false;
-    if (!task_answered(watch->cubby, &watch->task, reply) || watch->state != OPEN)
+    if (!request_answered(&watch->task, reply) || watch->state != OPEN)
         return;
     if (reply->status == CUBBY_OK)
         watch->heard_ms = now_ms();
@@ -218,7 +204,7 @@ static enum cubby_status pay(struct cubby_watch *watch, uint64_t pages)
     params_open(&cubby->out, 2, 0);
     wire_pack_uint(&cubby->out, watch->id);
     wire_pack_uint(&cubby->out, pages);
-    enum cubby_status status = task_send(cubby, &watch->task, ASK_TIMEOUT_MS, on_credited);
+    enum cubby_status status = request_send_for(cubby, &watch->task, ASK_TIMEOUT_MS, on_credited);
     watch->probing |= status == CUBBY_OK;
     if (status == CUBBY_OK)
         watch->credit += pages;
@@ -295,33 +281,15 @@ static int take(struct cubby_watch *watch, struct wire_cursor rows, uint32_t cou
 /* Something is wrong with what the daemon sends, or with us: open it again. */
 static void start_over(struct cubby_watch *watch, int64_t retry_ms)
 {
-    send_cancel(watch->cubby, watch->id);
+    handle_cancel_watch(watch->cubby, watch->id);
     close_until(watch, retry_ms);
 }
 
-static struct cubby_watch *find_watch(const struct cubby *cubby, uint64_t id)
+/* from, to, changes] */
+static void on_changes(struct cubby_watch *watch, struct wire_cursor params)
 {
-    struct task *task = cubby->tasks;
-    for (; task != NULL; task = task->next) {
-        struct cubby_watch *watch = task->work == watch_work ? (struct cubby_watch *)task : NULL;
-        if (watch != NULL && watch->state == OPEN && watch->id == id && !task->dead)
-            return watch;
-    }
-    return NULL;
-}
-
-/* [watch, from, to, changes] */
-static void on_changes(struct cubby *cubby, struct wire_cursor params)
-{
-    uint64_t id, from, to;
+    uint64_t from, to;
     uint32_t count;
-    if (results_read_counted(&params, 4) != 0 || wire_read_uint(&params, &id) != 0)
-        return;
-    struct cubby_watch *watch = find_watch(cubby, id);
-    if (watch == NULL) {
-        send_cancel(cubby, id); /* opened by a request that we had given up */
-        return;
-    }
     if (wire_read_uint(&params, &from) != 0 || wire_read_uint(&params, &to) != 0 ||
         wire_read_array(&params, &count) != 0) {
         start_over(watch, now_ms() + RETRY_MS);
@@ -337,17 +305,11 @@ static void on_changes(struct cubby *cubby, struct wire_cursor params)
         moved(watch, to);
 }
 
-/* [watch, [code, message, detail]]: read as the error of a reply is. */
-static void on_end(struct cubby *cubby, struct wire_cursor params)
+/* [code, message, detail]]: read as the error of a reply is. */
+static void on_end(struct cubby_watch *watch, struct wire_cursor params)
 {
     struct wire_reply reply = {.failed = true};
     struct failure failure;
-    uint64_t id;
-    if (results_read_counted(&params, 2) != 0 || wire_read_uint(&params, &id) != 0)
-        return;
-    struct cubby_watch *watch = find_watch(cubby, id);
-    if (watch == NULL)
-        return;
     if (results_read_counted(&params, 3) != 0 || wire_read_str(&params, &reply.code) != 0 ||
         wire_read_str(&params, &reply.message) != 0 ||
         wire_read_object(&params, WIRE_MAX_DEPTH, &reply.detail, NULL) != 0) {
@@ -358,13 +320,23 @@ static void on_end(struct cubby *cubby, struct wire_cursor params)
     refused(watch, &failure.error);
 }
 
-void watch_notified(struct cubby *cubby, const struct wire_notification *notification)
+/* Both begin with [watch, … */
+static bool watch_notified(struct task *task, const struct wire_notification *notification)
 {
+    struct cubby_watch *watch = (struct cubby_watch *)task;
     struct wire_cursor params = wire_cursor_of(notification->params);
-    if (slice_equal(notification->method, slice_of_text("watch")))
-        on_changes(cubby, params);
-    else if (slice_equal(notification->method, slice_of_text("watch.end")))
-        on_end(cubby, params);
+    bool end = slice_equal(notification->method, slice_of_text("watch.end"));
+    uint64_t id;
+    if (!end && !slice_equal(notification->method, slice_of_text("watch")))
+        return false;
+    if (watch->state != OPEN || results_read_counted(&params, end ? 2 : 4) != 0 ||
+        wire_read_uint(&params, &id) != 0 || id != watch->id)
+        return false;
+    if (end)
+        on_end(watch, params);
+    else
+        on_changes(watch, params);
+    return true;
 }
 
 /* ---- The task ------------------------------------------------------------------------------- */
@@ -431,7 +403,8 @@ struct cubby_watch *watch_open(struct cubby *cubby, struct cubby_bytes prefix,
     struct cubby_watch *watch = calloc(1, sizeof(*watch));
     if (watch == NULL)
         return NULL;
-    watch->task = (struct task){.work = watch_work, .due_ms = watch_due_ms, .free = watch_free};
+    watch->task = (struct task){
+        .notified = watch_notified, .work = watch_work, .due_ms = watch_due_ms, .free = watch_free};
     watch->cubby = cubby;
     watch->last = &watch->first;
     watch->receiver = receiver;
@@ -440,7 +413,7 @@ struct cubby_watch *watch_open(struct cubby *cubby, struct cubby_bytes prefix,
         watch_free(&watch->task);
         return NULL;
     }
-    task_start(cubby, &watch->task);
+    tasks_add(&cubby->tasks, &watch->task);
     return watch;
 }
 
@@ -548,7 +521,7 @@ void cubby_watch_cancel(struct cubby_watch **watch)
     if (watch == NULL || *watch == NULL)
         return;
     if ((*watch)->state == OPEN && !(*watch)->cubby->closing)
-        send_cancel((*watch)->cubby, (*watch)->id);
+        handle_cancel_watch((*watch)->cubby, (*watch)->id);
     (*watch)->task.dead = true;
     *watch = NULL;
 }

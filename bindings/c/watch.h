@@ -1,12 +1,10 @@
 /*
- * Watches from the inside: how the handle gives them their notifications, and how a mirror follows
- * one. The public part is in cubby_changes.h.
+ * Watches from the inside: how a mirror follows one. The public part is in cubby_changes.h.
  */
 #ifndef BINDINGS_C_WATCH_H
 #define BINDINGS_C_WATCH_H
 
-#include "bindings/c/task.h"
-#include "wire/reply.h"
+#include "bindings/c/handle.h"
 
 /* Who gets what a watch brings, instead of cubby_watch_next. */
 struct watch_receiver {
@@ -34,8 +32,5 @@ bool watch_has_ended(const struct cubby_watch *watch);
 
 /* Empty until it was open for the first time. */
 struct cubby_bytes watch_epoch(const struct cubby_watch *watch);
-
-/* A notification that came on the handle's socket. */
-void watch_notified(struct cubby *cubby, const struct wire_notification *notification);
 
 #endif
