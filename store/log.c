@@ -1,6 +1,6 @@
 /*
  * The log as it is written: the pending group, space for it, commits and syncs, and letting go of
- * old segments. segment.h draws the formats, log_recover.c is the start, log_reader.c history.
+ * old segments. segment.h draws the formats, log_open.c is the start, log_reader.c history.
  */
 #include "store/log_internal.h"
 
@@ -14,20 +14,6 @@ enum {
     GROUP_OVERHEAD = PENDING_HEADERS + RECORD_HEADER_SIZE + GROUP_ALIGNMENT,
     FIRST_SEGMENTS = 16,
 };
-
-static ssize_t system_pwrite(void *context, int file, const void *bytes, size_t size, off_t offset)
-{
-    (void)context;
-    return pwrite(file, bytes, size, offset);
-}
-
-static int system_fdatasync(void *context, int file)
-{
-    (void)context;
-    return fdatasync(file);
-}
-
-static const struct log_io system_io = {.pwrite = system_pwrite, .fdatasync = system_fdatasync};
 
 static int fail(struct log *log, const char *call, const struct segment *segment, int cause)
 {
@@ -162,6 +148,12 @@ static void start_group(struct log *log)
     log->begun = 0;
     log->pending_seq = log->seq;
     buffer_restart(&log->pending);
+}
+
+void log_begin(struct log *log)
+{
+    update_room(log);
+    start_group(log);
 }
 
 void log_discard(struct log *log)
@@ -385,84 +377,4 @@ uint64_t log_size(const struct log *log)
 uint64_t log_sync_count(const struct log *log)
 {
     return log->sync_count;
-}
-
-static void free_log(struct log *log)
-{
-    pool_close(&log->pool);
-    for (size_t i = 0; i < log->segment_count; i++)
-        segment_free(log->segments[i]);
-    free(log->segments);
-    buffer_free(&log->pending);
-    if (log->directory >= 0)
-        close(log->directory);
-    free(log);
-}
-
-static int check_options(const struct log_options *options, struct store_error *error)
-{
-    size_t size = options->segment_size;
-    if (size == 0 || (size >= LOG_MIN_SEGMENT_SIZE && size <= LOG_MAX_GROUP))
-        return 0;
-    return (int)store_fail(error, STORE_INVALID, "a log segment has %d to %d bytes, not %zu",
-                           LOG_MIN_SEGMENT_SIZE, LOG_MAX_GROUP, size);
-}
-
-static int open_directory(struct log *log, const char *directory, struct store_error *error)
-{
-    if (directory == NULL)
-        return 0;
-    log->directory = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (log->directory >= 0)
-        return 0;
-    return (int)store_fail(error, STORE_IO, "cannot open %s: %s", directory, strerror(errno));
-}
-
-static int start(struct log *log, const struct log_options *options, log_replay_fn *replay,
-                 log_progress_fn *progress, void *context, struct store_error *error)
-{
-    int code = open_directory(log, options->directory, error);
-    if (code != 0)
-        return code;
-    code = log_recover(log, options, replay, progress, context, error);
-    if (code != 0)
-        return code;
-    if (pool_start(log->pool) != 0)
-        return (int)store_fail(error, STORE_NO_MEMORY, "cannot start the log's thread");
-    update_room(log);
-    start_group(log);
-    return 0;
-}
-
-int log_open(struct log **log, const struct log_options *options, log_replay_fn *replay,
-             log_progress_fn *progress, void *context, struct store_error *error)
-{
-    int code = check_options(options, error);
-    if (code != 0)
-        return code;
-    struct log *made = calloc(1, sizeof(*made));
-    if (made == NULL)
-        return (int)store_fail(error, STORE_NO_MEMORY, "no memory for the log");
-    made->directory = -1;
-    made->durability = options->durability;
-    made->segment_size = options->segment_size > 0 ? options->segment_size : LOG_SEGMENT_SIZE;
-    made->io = options->io != NULL ? options->io : &system_io;
-    code = start(made, options, replay, progress, context, error);
-    if (code != 0) {
-        free_log(made);
-        return code;
-    }
-    *log = made;
-    return 0;
-}
-
-int log_close(struct log **log)
-{
-    struct log *ended = *log;
-    if (ended == NULL)
-        return 0;
-    *log = NULL;
-    int code = log_sync(ended);
-    free_log(ended);
-    return code;
 }

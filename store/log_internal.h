@@ -1,5 +1,5 @@
 /*
- * What log.c, log_recover.c and log_reader.c share: the log as it is in memory. Nobody else
+ * What log_open.c, log.c and log_reader.c share: the log as it is in memory. Nobody else
  * includes this.
  */
 #ifndef STORE_LOG_INTERNAL_H
@@ -57,11 +57,7 @@ int log_grow_segments(struct log *log);
 /* The file of a segment, opened where it is not. -1 with errno set. */
 int log_segment_file(const struct log *log, struct segment *segment);
 
-/*
- * Finds out what the directory holds, verifies and replays it, cuts off a torn end, and makes
- * the pool with the spares that are there. On failure what it made is left to the caller to free.
- */
-int log_recover(struct log *log, const struct log_options *options, log_replay_fn *replay,
-                log_progress_fn *progress, void *context, struct store_error *error);
+/* Makes it ready to be written, where the segments and the pool are there: no group is pending. */
+void log_begin(struct log *log);
 
 #endif

@@ -1,6 +1,6 @@
 /*
  * Reading all of a log without changing anything: which groups are whole, where that ends, and
- * whether what follows is a torn end or damage. A start (log_recover.c) does it before it changes
+ * whether what follows is a torn end or damage. A start (log_open.c) does it before it changes
  * anything; a check and a salvage (offline.c) do it and stay with that. Nobody else reads the log's
  * files to judge them.
  *

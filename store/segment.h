@@ -1,6 +1,6 @@
 /*
  * Segments: the files of the log, what is in them, and reading them. Formats only; what they mean
- * together is the business of log.c (writing), log_scan.c and log_recover.c (a start) and
+ * together is the business of log.c (writing), log_scan.c and log_open.c (a start) and
  * log_reader.c (history).
  *
  * A segment file is called log-0000000001, log-0000000002… All numbers are little endian.

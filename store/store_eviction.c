@@ -46,17 +46,20 @@ void store_track(struct store *store, unsigned table, struct slice key, bool pre
 /* Adds what is not there yet, from the first key to the last. */
 static int fill(struct store *store)
 {
-    struct engine_cursor *cursor = store_cursor(store, STORE_KEYS);
+    struct engine *engine = store->engine;
+    struct engine_cursor *cursor;
     struct slice key;
     struct slice value;
-    if (cursor == NULL)
-        return STORE_NO_MEMORY;
+    int rc = engine->methods->cursor_open(engine, NULL, STORE_KEYS, &cursor);
+    if (rc != 0)
+        return rc;
     store->sieve.lost = false;
-    int rc = cursor->methods->cursor_seek(cursor, slice_of("", 0), &key, &value);
+    rc = cursor->methods->cursor_seek(cursor, slice_of("", 0), &key, &value);
     while (rc == 0) {
         sieve_add(&store->sieve, key);
         rc = cursor->methods->cursor_next(cursor, &key, &value);
     }
+    cursor->methods->cursor_close(cursor);
     return rc == STORE_NOT_FOUND ? 0 : rc;
 }
 

@@ -43,6 +43,9 @@ struct store {
     size_t undo_start;   /* where its undo begins */
 };
 
+/* Tells the engine that it has everything up to this position of the log. The engine's code. */
+int store_commit_engine(struct store *store, uint64_t position);
+
 /* Begins to evict with what is there. STORE_INVALID with another engine than memory. */
 int store_open_eviction(struct store *store, struct store_error *error);
 

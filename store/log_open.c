@@ -1,7 +1,7 @@
 /*
- * The start of a log. log_scan.c says what the directory holds, whether it is whole, and where it
- * ends, while its records are replayed. Then a torn end is filled with zeros, so that none of it is
- * ever found again, and later files become spares or go.
+ * Opening and closing a log. log_scan.c says what the directory holds, whether it is whole, and
+ * where it ends, while its records are replayed. Then a torn end is filled with zeros, so that none
+ * of it is ever found again, and later files become spares or go.
  *
  * Nothing is changed before all of that is decided.
  */
@@ -9,8 +9,23 @@
 #include "store/log_scan.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/random.h>
 #include <unistd.h>
+
+static ssize_t system_pwrite(void *context, int file, const void *bytes, size_t size, off_t offset)
+{
+    (void)context;
+    return pwrite(file, bytes, size, offset);
+}
+
+static int system_fdatasync(void *context, int file)
+{
+    (void)context;
+    return fdatasync(file);
+}
+
+static const struct log_io system_io = {.pwrite = system_pwrite, .fdatasync = system_fdatasync};
 
 struct recovery {
     struct log *log;
@@ -232,7 +247,7 @@ static int read_log(struct recovery *r)
     return 0;
 }
 
-static int recover(struct recovery *r)
+static int take_over(struct recovery *r)
 {
     const struct scan_visitor visitor = {
         .segment = add_segment,
@@ -254,8 +269,8 @@ static int recover(struct recovery *r)
     return code;
 }
 
-int log_recover(struct log *log, const struct log_options *options, log_replay_fn *replay,
-                log_progress_fn *progress, void *context, struct store_error *error)
+static int recover(struct log *log, const struct log_options *options, log_replay_fn *replay,
+                   log_progress_fn *progress, void *context, struct store_error *error)
 {
     struct recovery r = {
         .log = log,
@@ -267,7 +282,86 @@ int log_recover(struct log *log, const struct log_options *options, log_replay_f
         .context = context,
         .error = error,
     };
-    int code = recover(&r);
+    int code = take_over(&r);
     log_scan_close(&r.scan);
+    return code;
+}
+
+static void free_log(struct log *log)
+{
+    pool_close(&log->pool);
+    for (size_t i = 0; i < log->segment_count; i++)
+        segment_free(log->segments[i]);
+    free(log->segments);
+    buffer_free(&log->pending);
+    if (log->directory >= 0)
+        close(log->directory);
+    free(log);
+}
+
+static int check_options(const struct log_options *options, struct store_error *error)
+{
+    size_t size = options->segment_size;
+    if (size == 0 || (size >= LOG_MIN_SEGMENT_SIZE && size <= LOG_MAX_GROUP))
+        return 0;
+    return (int)store_fail(error, STORE_INVALID, "a log segment has %d to %d bytes, not %zu",
+                           LOG_MIN_SEGMENT_SIZE, LOG_MAX_GROUP, size);
+}
+
+static int open_directory(struct log *log, const char *directory, struct store_error *error)
+{
+    if (directory == NULL)
+        return 0;
+    log->directory = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (log->directory >= 0)
+        return 0;
+    return (int)store_fail(error, STORE_IO, "cannot open %s: %s", directory, strerror(errno));
+}
+
+static int start(struct log *log, const struct log_options *options, log_replay_fn *replay,
+                 log_progress_fn *progress, void *context, struct store_error *error)
+{
+    int code = open_directory(log, options->directory, error);
+    if (code != 0)
+        return code;
+    code = recover(log, options, replay, progress, context, error);
+    if (code != 0)
+        return code;
+    if (pool_start(log->pool) != 0)
+        return (int)store_fail(error, STORE_NO_MEMORY, "cannot start the log's thread");
+    log_begin(log);
+    return 0;
+}
+
+int log_open(struct log **log, const struct log_options *options, log_replay_fn *replay,
+             log_progress_fn *progress, void *context, struct store_error *error)
+{
+    int code = check_options(options, error);
+    if (code != 0)
+        return code;
+    struct log *made = calloc(1, sizeof(*made));
+    if (made == NULL)
+        return (int)store_fail(error, STORE_NO_MEMORY, "no memory for the log");
+    made->directory = -1;
+    made->durability = options->durability;
+    made->segment_size = options->segment_size > 0 ? options->segment_size : LOG_SEGMENT_SIZE;
+    made->io = options->io != NULL ? options->io : &system_io;
+    code = start(made, options, replay, progress, context, error);
+    if (code != 0) {
+        free_log(made);
+        return code;
+    }
+    *log = made;
+    return 0;
+}
+
+int log_close(struct log **log)
+{
+    struct log *ended = *log;
+    if (ended == NULL)
+        return 0;
+    *log = NULL;
+    int code = log_sync(ended);
+    free_log(ended);
     return code;
 }
