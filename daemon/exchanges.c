@@ -51,6 +51,8 @@ struct exchanges {
     struct arrival *held;     /* one of them that waits for the next turn, or NULL */
     size_t held_at;           /* its exchange */
     bool syncs;               /* a commit waits for the disk */
+    bool had_few;             /* the last turn had one request, or none, */
+    bool has_few;             /* and so has this one, it seems */
     bool gave_way;            /* the turn carries out a deferred request that is heavy */
     bool stopping;
 
@@ -236,8 +238,10 @@ static void carry_out_held(struct exchanges *exchanges)
     exchanges->count = 1;
 }
 
-void exchanges_begin(struct exchanges *exchanges, uint64_t now_us, uint64_t time_ms)
+/* Where a commit waits for the disk, looking for who could share it is worth its cost. */
+void exchanges_begin(struct exchanges *exchanges, uint64_t now_us, uint64_t time_ms, bool waited)
 {
+    exchanges->has_few = waited && exchanges->had_few && !exchanges->syncs;
     exchanges->turn_us = now_us;
     exchanges->time_ms = time_ms;
     exchanges->work_us = 0;
@@ -360,7 +364,9 @@ void exchanges_drain(struct exchanges *exchanges)
     if (exchanges->gave_way || exchanges->held != NULL)
         return;
     inbox_begin_turn(exchanges->inbox);
-    if (!exchanges->stopping)
+    if (!exchanges->stopping && exchanges->has_few)
+        inbox_read(exchanges->inbox, exchanges->router);
+    else if (!exchanges->stopping)
         inbox_fill(exchanges->inbox, exchanges->router);
     while (exchanges->work_us < TURN_MAX_DRAIN_US && has_room(exchanges) &&
            drain_window(exchanges)) {
@@ -472,6 +478,7 @@ void exchanges_flush(struct exchanges *exchanges, struct broadcast *broadcast)
     }
     broadcast_send(broadcast, UINT64_MAX);
     exchanges_send_outbox(exchanges);
+    exchanges->had_few = exchanges->count <= 1;
     exchanges->count = 0;
     buffer_restart(&exchanges->replies);
     if (active)

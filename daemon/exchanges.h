@@ -11,7 +11,7 @@
  * (deferred.h); and one that begins a turn (WIRE_FIRST) is held until the next turn, whose first it
  * is.
  *
- *     exchanges_begin(exchanges, now_us, time_ms)      the one that was held
+ *     exchanges_begin(exchanges, now_us, time_ms, waited)  the one that was held
  *     exchanges_drain(exchanges)                       what was deferred and what is waiting
  *     exchanges_fail(exchanges, code, message)         where the commit fails
  *     exchanges_flush(exchanges, broadcast)
@@ -46,8 +46,11 @@ struct exchanges *exchanges_new(struct router *router, struct service *service, 
 /* Before the router is closed. What was not answered is not. */
 void exchanges_free(struct exchanges **exchanges);
 
-/* A turn begins; `time_ms` is the time of all that it carries out. */
-void exchanges_begin(struct exchanges *exchanges, uint64_t now_us, uint64_t time_ms);
+/*
+ * A turn begins; `time_ms` is the time of all that it carries out. `waited`: there was nothing to
+ * do before it.
+ */
+void exchanges_begin(struct exchanges *exchanges, uint64_t now_us, uint64_t time_ms, bool waited);
 
 /* Takes requests up to the TURN_MAX_ limits, and carries them out. */
 void exchanges_drain(struct exchanges *exchanges);

@@ -119,15 +119,26 @@ static bool reads_more(const struct inbox *inbox)
            (inbox->count < inbox->limit || inbox->read < INBOX_MIN_REQUESTS);
 }
 
+/* Whether there was one, and room for it. */
+static bool read_one(struct inbox *inbox, struct router *router)
+{
+    struct router_message *message = reads_more(inbox) ? router_receive(router) : NULL;
+    if (message == NULL)
+        return false;
+    inbox->read++;
+    add(inbox, message);
+    return true;
+}
+
 void inbox_fill(struct inbox *inbox, struct router *router)
 {
-    while (reads_more(inbox)) {
-        struct router_message *message = router_receive(router);
-        if (message == NULL)
-            return;
-        inbox->read++;
-        add(inbox, message);
-    }
+    while (read_one(inbox, router))
+        continue;
+}
+
+void inbox_read(struct inbox *inbox, struct router *router)
+{
+    (void)read_one(inbox, router);
 }
 
 /* Taking. */

@@ -129,6 +129,7 @@ struct server *server_new(const struct config *config, struct store *store,
     server->store = store;
     server->journal = journal;
     server->signal_fd = signal_fd;
+    server->wakeups.file = -1;
     clock_begin(&server->clock, store_now(store));
     server->heartbeat_us = server->clock.start_us;
     server->stop_us = UINT64_MAX;
@@ -150,6 +151,7 @@ void server_free(struct server **pointer)
     if (server == NULL)
         return;
     service_free(&server->service);
+    wakeups_end(&server->wakeups);
     exchanges_free(&server->exchanges);
     router_close(&server->router);
     if (server->publish != NULL)
@@ -334,7 +336,7 @@ static int turn(struct server *server)
     server->counters.uptime_ms = (begin_us - server->clock.start_us) / 1000;
     server->counters.waiting = broadcast_waiting(server->broadcast);
     server->service.announce = broadcast_wants_queues(server->broadcast);
-    exchanges_begin(server->exchanges, begin_us, time_ms);
+    exchanges_begin(server->exchanges, begin_us, time_ms, server->wakeups.waited);
     service_begin_turn(&server->service, time_ms, TURN_MAX_EXPIRIES, TURN_MAX_JOB_EXPIRIES);
     exchanges_drain(server->exchanges);
     int rc = commit(server, time_ms);

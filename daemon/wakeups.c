@@ -2,9 +2,12 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdbool.h>
 #include <stddef.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 #include <zmq.h>
+
+enum { WAKEUPS = 4 };
 
 /* The file that says when something comes for a socket; -1 with errno. */
 static int file_of(void *socket)
@@ -20,12 +23,23 @@ int wakeups_init(struct wakeups *wakeups, void *requests, void *subscribers, voi
     const int files[WAKEUPS] = {file_of(requests), file_of(subscribers), file_of(connections),
                                 signal_fd};
     wakeups->requests = requests;
+    wakeups->waited = false;
+    wakeups->file = epoll_create1(EPOLL_CLOEXEC);
+    if (wakeups->file < 0)
+        return -1;
     for (int i = 0; i < WAKEUPS; i++) {
-        if (files[i] < 0)
+        struct epoll_event event = {.events = EPOLLIN, .data.u32 = 1U << i};
+        if (epoll_ctl(wakeups->file, EPOLL_CTL_ADD, files[i], &event) != 0)
             return -1;
-        wakeups->files[i] = (struct pollfd){.fd = files[i], .events = POLLIN};
     }
     return 0;
+}
+
+void wakeups_end(struct wakeups *wakeups)
+{
+    if (wakeups->file >= 0)
+        close(wakeups->file);
+    wakeups->file = -1;
 }
 
 static bool is_readable(void *socket)
@@ -39,10 +53,12 @@ int wakeups_wait(struct wakeups *wakeups, long ms)
 {
     int come = is_readable(wakeups->requests) ? WAKEUP_REQUESTS : 0;
     int timeout = come != 0 ? 0 : ms > INT_MAX ? INT_MAX : (int)ms;
-    if (poll(wakeups->files, WAKEUPS, timeout) < 0)
+    struct epoll_event events[WAKEUPS];
+    wakeups->waited = come == 0;
+    int count = epoll_wait(wakeups->file, events, WAKEUPS, timeout);
+    if (count < 0)
         return errno == EINTR ? come : -1;
-    for (int i = 0; i < WAKEUPS; i++)
-        if ((wakeups->files[i].revents & POLLIN) != 0)
-            come |= 1 << i;
+    for (int i = 0; i < count; i++)
+        come |= (int)events[i].data.u32;
     return come;
 }

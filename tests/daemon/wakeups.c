@@ -1,6 +1,7 @@
 #include "daemon/wakeups.h"
 
 #include <criterion/criterion.h>
+#include <poll.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -62,6 +63,7 @@ static void close_all(void)
     void *sockets[] = {requests, client, publish, subscriber, events, monitor};
     for (size_t i = 0; i < sizeof sockets / sizeof sockets[0]; i++)
         zmq_close(sockets[i]);
+    wakeups_end(&wakeups);
     close(signal_fd);
     zmq_ctx_term(zmq);
 }
@@ -72,6 +74,7 @@ Test(wakeups, nothing_is_told_where_nothing_comes)
 {
     cr_expect_eq(wakeups_wait(&wakeups, 0), 0);
     cr_expect_eq(wakeups_wait(&wakeups, 1), 0);
+    cr_expect(wakeups.waited);
 }
 
 Test(wakeups, each_that_has_something_is_told_and_none_that_was_read)
@@ -125,7 +128,8 @@ Test(wakeups, a_request_that_the_socket_has_taken_note_of_is_told)
     zmq_send(client, "a", 1, 0);
     cr_assert_eq(zmq_getsockopt(requests, ZMQ_EVENTS, &taken, &size), 0);
     cr_assert_eq(taken & ZMQ_POLLIN, ZMQ_POLLIN);
-    struct pollfd file = wakeups.files[0];
+    struct pollfd file = {.fd = wakeups.file, .events = POLLIN};
     cr_assert_eq(poll(&file, 1, 0), 0, "the file says nothing any more");
     cr_expect_eq(wakeups_wait(&wakeups, DEADLINE_MS), WAKEUP_REQUESTS);
+    cr_expect_not(wakeups.waited);
 }
