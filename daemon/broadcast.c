@@ -5,6 +5,7 @@
 
 #include "daemon/backlog.h"
 #include "daemon/method.h"
+#include "daemon/stored.h"
 #include "daemon/subscriptions.h"
 
 enum { FIRST_MESSAGES = 64 };
@@ -148,7 +149,7 @@ static bool gather_change(struct broadcast *broadcast, const struct store_histor
         bytes->size = start;
         return true;
     }
-    if (method_pack_change(bytes, change) != 0 || bytes->failed)
+    if (stored_pack_change(bytes, change) != 0 || bytes->failed)
         return false;
     const struct message message = {.seq = change->seq,
                                     .offset = start,

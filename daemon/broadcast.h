@@ -8,7 +8,8 @@
 #ifndef DAEMON_BROADCAST_H
 #define DAEMON_BROADCAST_H
 
-#include "daemon/service.h"
+#include "daemon/counters.h"
+#include "store/store.h"
 
 enum { BROADCAST_HEARTBEAT_MS = 1000 };
 

@@ -1,33 +1,8 @@
 /* History from the log: `changes` and the methods of watches, protocol section 5.2. */
 #include "daemon/method.h"
+#include "daemon/stored.h"
 
 enum { MAX_WORK = 2 << 20 }; /* of one call, see store_history_work: a millisecond, about */
-
-static const char *const kinds[STORE_CHANGES] = {
-    [STORE_CHANGE_PUT] = "put",
-    [STORE_CHANGE_DELETE] = "delete",
-    [STORE_CHANGE_EXPIRE] = "expire",
-    [STORE_CHANGE_EVICT] = "evict",
-};
-
-int method_pack_change(struct buffer *out, const struct store_history_change *change)
-{
-    struct keys_entry entry = {0};
-    int rc = change->change == STORE_CHANGE_PUT ? keys_decode(change->value, &entry) : 0;
-    if (rc != 0)
-        return rc;
-    struct wire_change packed = {
-        .seq = change->seq,
-        .index = change->index,
-        .count = change->count,
-        .kind = kinds[change->change],
-        .key = change->key,
-        .value = entry.value,
-        .expires_at_ms = entry.expires_at_ms,
-    };
-    wire_pack_change(out, &packed);
-    return 0;
-}
 
 /* A page as it grows. Transactions are whole, so it ends with the one that fills it. */
 struct page {
@@ -50,7 +25,7 @@ static int add_change(struct call *call, struct page *page,
     if (!slice_has_prefix(change->key, call->args->prefix))
         return 0;
     page->count++;
-    return method_pack_change(call->out, change);
+    return stored_pack_change(call->out, change);
 }
 
 /* Adds the rest of the transaction that begins with `change`. */
@@ -123,7 +98,7 @@ enum wire_code method_changes(struct call *call)
     if (rc == 0)
         rc = fill_page(call, &page);
     if (rc != 0)
-        return method_store_error(call->error, rc);
+        return stored_fail(call->error, rc);
     wire_set_array_count(out, place, page.count);
     wire_pack_text(out, "seq");
     wire_pack_uint(out, page.seq);
@@ -150,7 +125,7 @@ static enum wire_code refuse_watch(struct wire_error *error, enum wire_code code
         return wire_fail(error, code, "a client with a routing id over %d bytes cannot watch",
                          WATCH_MAX_PEER);
     default:
-        return method_store_error(error, STORE_NO_MEMORY);
+        return stored_fail(error, STORE_NO_MEMORY);
     }
 }
 

@@ -5,7 +5,7 @@
 #ifndef DAEMON_EVICTION_H
 #define DAEMON_EVICTION_H
 
-#include "daemon/service.h"
+#include "daemon/method.h"
 
 /*
  * After a request came to nothing with `storage_full` and was taken back, for the `attempt`th time

@@ -1,9 +1,11 @@
 /* The methods on keys: protocol section 4. */
 #include "daemon/method.h"
+#include "daemon/stored.h"
 
 enum { MAX_INTEGER = 9 }; /* an encoded integer */
 
-void method_pack_entry(struct buffer *out, const struct keys_entry *entry)
+/* [value, version, expires_at], or nil where `entry` is NULL. */
+static void pack_entry(struct buffer *out, const struct keys_entry *entry)
 {
     if (entry == NULL) {
         wire_pack_nil(out);
@@ -22,7 +24,7 @@ static enum wire_code find(struct call *call, struct keys_entry *entry,
     int rc = keys_get(&call->service->keys, call->args->key, entry);
     *found = rc == 0 ? entry : NULL;
     if (rc != 0 && rc != STORE_NOT_FOUND)
-        return method_store_error(call->error, rc);
+        return stored_fail(call->error, rc);
     return WIRE_OK;
 }
 
@@ -55,7 +57,7 @@ static enum wire_code find_to_write(struct call *call, struct keys_entry *entry,
 
 static enum wire_code store_result(struct call *call, int rc)
 {
-    return rc == 0 ? WIRE_OK : method_store_error(call->error, rc);
+    return rc == 0 ? WIRE_OK : stored_fail(call->error, rc);
 }
 
 /* Writes the call's key, for which `found` was found just before. */
@@ -73,7 +75,7 @@ enum wire_code method_get(struct call *call)
     const struct keys_entry *found;
     enum wire_code code = find(call, &entry, &found);
     if (code == WIRE_OK)
-        method_pack_entry(call->out, found);
+        pack_entry(call->out, found);
     return code;
 }
 
@@ -99,7 +101,7 @@ enum wire_code method_put(struct call *call)
         wire_pack_array(call->out, 2);
     wire_pack_uint(call->out, store_next_seq(call->service->store));
     if (args->previous) /* before the write, with which the view of the old value ends */
-        method_pack_entry(call->out, found);
+        pack_entry(call->out, found);
     return store_result(call, write_key(call, found, args->value, expires_at_ms));
 }
 
@@ -114,7 +116,7 @@ enum wire_code method_delete(struct call *call)
         wire_pack_array(call->out, 2);
     wire_pack_bool(call->out, found != NULL);
     if (call->args->previous)
-        method_pack_entry(call->out, found);
+        pack_entry(call->out, found);
     if (found == NULL)
         return WIRE_OK;
     return store_result(call, keys_delete(&call->service->keys, call->args->key));
@@ -159,7 +161,7 @@ enum wire_code method_increment(struct call *call)
     size_t place = call->out->size;
     wire_pack_integer(call->out, sum);
     if (call->out->failed)
-        return method_store_error(call->error, STORE_NO_MEMORY);
+        return stored_fail(call->error, STORE_NO_MEMORY);
     int rc = write_key(call, found, buffer_slice(call->out, place), expires_at_ms);
     wire_pack_uint(call->out, store_next_seq(call->service->store));
     return store_result(call, rc);
@@ -169,7 +171,7 @@ enum wire_code method_touch(struct call *call)
 {
     int rc = keys_touch(&call->service->keys, call->args->key, expiry(call, NULL));
     if (rc != 0 && rc != STORE_NOT_FOUND)
-        return method_store_error(call->error, rc);
+        return stored_fail(call->error, rc);
     wire_pack_bool(call->out, rc == 0);
     return WIRE_OK;
 }
@@ -263,7 +265,7 @@ enum wire_code method_scan(struct call *call)
     page.start = call->out->size;
     int rc = fill_page(call, &walk, &page);
     if (rc != 0 && rc != STORE_NOT_FOUND)
-        return method_store_error(call->error, rc);
+        return stored_fail(call->error, rc);
     wire_set_array_count(call->out, place, page.count);
     wire_pack_text(call->out, "next");
     if (rc == 0)
@@ -282,7 +284,7 @@ enum wire_code method_count(struct call *call)
     read_bounds(call->args, &bounds);
     int rc = keys_count(&call->service->keys, bounds.range, &count);
     if (rc != 0)
-        return method_store_error(call->error, rc);
+        return stored_fail(call->error, rc);
     wire_pack_uint(call->out, count);
     return WIRE_OK;
 }
@@ -301,135 +303,16 @@ enum wire_code method_delete_range(struct call *call)
         memcpy(copy, key.data, key.size); /* the view ends with the delete */
         rc = keys_delete(walk.keys, slice_of(copy, key.size));
         if (rc != 0)
-            return method_store_error(call->error, rc);
+            return stored_fail(call->error, rc);
         deleted++;
         rc = keys_next(&walk, &key, &entry);
     }
     if (rc != 0 && rc != STORE_NOT_FOUND)
-        return method_store_error(call->error, rc);
+        return stored_fail(call->error, rc);
     wire_pack_map(call->out, 2);
     wire_pack_text(call->out, "deleted");
     wire_pack_uint(call->out, deleted);
     wire_pack_text(call->out, "more");
     wire_pack_bool(call->out, rc == 0);
-    return WIRE_OK;
-}
-
-/* Batches. */
-
-static enum wire_code check_guards(struct call *call)
-{
-    struct wire_cursor guards = call->args->guards;
-    for (uint32_t i = 0; i < call->args->guard_count; i++) {
-        struct wire_guard guard;
-        struct keys_entry entry = {0};
-        wire_next_guard(&guards, &guard);
-        int rc = keys_get(&call->service->keys, guard.key, &entry);
-        if (rc != 0 && rc != STORE_NOT_FOUND)
-            return method_store_error(call->error, rc);
-        uint64_t version = rc == 0 ? entry.version : 0;
-        if (version == guard.version)
-            continue;
-        wire_fail(call->error, WIRE_CONFLICT, "guard %u: the key's version is %llu, not %llu", i,
-                  (unsigned long long)version, (unsigned long long)guard.version);
-        call->error->has = WIRE_DETAIL_KEY | WIRE_DETAIL_VERSION | WIRE_DETAIL_IF;
-        call->error->key = guard.key;
-        call->error->version = version;
-        call->error->guard = i;
-        return WIRE_CONFLICT;
-    }
-    return WIRE_OK;
-}
-
-static enum wire_code check_size(struct call *call, size_t start)
-{
-    if (store_change_count(call->service->store) > WIRE_MAX_CHANGES)
-        return wire_fail_limit(call->error, WIRE_MAX_CHANGES, "changes", "the changes of a batch");
-    if (call->out->size - start > WIRE_MAX_MESSAGE)
-        return wire_fail_limit(call->error, WIRE_MAX_MESSAGE, "bytes", "the results of a batch");
-    return WIRE_OK;
-}
-
-/* Operations that were decoded ahead, so that what they look for can be loaded together. */
-struct window {
-    struct wire_cursor operations; /* behind them */
-    unsigned count;
-    enum wire_method methods[STORE_MAX_PREFETCH];
-    struct wire_args args[STORE_MAX_PREFETCH];
-    enum wire_code code; /* of what comes behind them, where that cannot be decoded */
-    struct wire_error error;
-};
-
-/* Decodes up to `left` operations. */
-static void fill_window(struct call *call, struct window *window, uint32_t left)
-{
-    struct slice keys[STORE_MAX_PREFETCH];
-    unsigned key_count = 0;
-    window->count = 0;
-    window->code = WIRE_OK;
-    while (window->count < STORE_MAX_PREFETCH && window->count < left) {
-        struct wire_args *args = &window->args[window->count];
-        window->code = wire_next_operation(&window->operations, &window->methods[window->count],
-                                           args, &window->error);
-        if (window->code != WIRE_OK)
-            break;
-        window->count++;
-        if (args->key.size > 0)
-            keys[key_count++] = args->key;
-    }
-    service_prefetch(call->service, keys, key_count);
-}
-
-/* Runs the window's operations; `done` counts them. The error is of the operation *done. */
-static enum wire_code run_window(struct call *call, struct window *window, size_t start,
-                                 uint32_t *done)
-{
-    struct call operation = *call;
-    operation.answer = NULL;
-    for (unsigned i = 0; i < window->count; i++, ++*done) {
-        operation.args = &window->args[i];
-        enum wire_code code = method_run(&operation, window->methods[i]);
-        if (code == WIRE_OK)
-            code = check_size(call, start);
-        if (code != WIRE_OK)
-            return code;
-    }
-    if (window->code != WIRE_OK)
-        *call->error = window->error;
-    return window->code;
-}
-
-static enum wire_code run_operations(struct call *call)
-{
-    struct window window;
-    uint32_t all = call->args->operation_count;
-    size_t start = call->out->size;
-    uint32_t done = 0;
-    window.operations = call->args->operations;
-    while (done < all) {
-        fill_window(call, &window, all - done);
-        enum wire_code code = run_window(call, &window, start, &done);
-        if (code == WIRE_OK)
-            continue;
-        call->error->has |= WIRE_DETAIL_INDEX;
-        call->error->index = done;
-        return code;
-    }
-    return WIRE_OK;
-}
-
-enum wire_code method_batch(struct call *call)
-{
-    enum wire_code code = check_guards(call);
-    if (code != WIRE_OK)
-        return code;
-    wire_pack_map(call->out, 2);
-    wire_pack_text(call->out, "results");
-    wire_pack_array(call->out, call->args->operation_count);
-    code = run_operations(call);
-    if (code != WIRE_OK)
-        return code;
-    wire_pack_text(call->out, "seq");
-    wire_pack_uint(call->out, method_seq(call));
     return WIRE_OK;
 }

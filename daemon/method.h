@@ -1,13 +1,51 @@
 /*
- * What one method gets and gives: for service.c and the files that hold methods. A method runs
- * inside a transaction. It appends exactly one MessagePack object, its result, to call->out and
- * returns WIRE_OK; or it fills call->error and returns the code, and the transaction and what it
- * appended are taken back by whoever called it.
+ * What one method acts on, gets and gives: for service.c and the files that hold methods. A method
+ * runs inside a transaction. It appends exactly one MessagePack object, its result, to call->out
+ * and returns WIRE_OK; or it fills call->error and returns the code, and the transaction and what
+ * it appended are taken back by whoever called it.
  */
 #ifndef DAEMON_METHOD_H
 #define DAEMON_METHOD_H
 
-#include "daemon/service.h"
+#include "daemon/backups.h"
+#include "daemon/counters.h"
+#include "daemon/deliveries.h"
+#include "daemon/outbox.h"
+#include "daemon/watches.h"
+#include "store/keys.h"
+#include "wire/pack.h"
+#include "wire/request.h"
+
+/* A queue that got ready jobs: what the broadcast is to say. The name is behind it. */
+struct queue_news {
+    uint64_t seq; /* newest as of it */
+    uint8_t size; /* of the name */
+};
+
+/* What methods act on: the store, and what is open beside it. Owned by service.c. */
+struct service {
+    struct store *store;
+    struct keys keys;
+    struct store_history *history; /* for `changes` */
+    struct watches *watches;
+    struct backups backups;
+    struct outbox outbox; /* what leaves behind the turn's replies */
+    struct queues *queues;
+    struct waiters *waiters;
+    struct deliveries deliveries;
+    bool announce;            /* somebody wants queue_news; set by whoever sends them */
+    struct buffer queue_news; /* of this turn: struct queue_news and name, and so on */
+    bool unmatched;           /* there may be waiters at queues with ready jobs */
+    struct counters *counters;
+    const char *durability; /* for stats */
+};
+
+/* How a request is answered. All zeros: now, and whether the reply arrives changes nothing. */
+struct service_answer {
+    bool later;   /* nothing was appended: the reply comes by the outbox, in this turn or another */
+    uint64_t tag; /* for service_undelivered; 0: none */
+    size_t first; /* so many messages of the outbox leave before the reply */
+};
 
 struct call {
     struct service *service;
@@ -22,67 +60,42 @@ struct call {
 
 typedef enum wire_code method_fn(struct call *call);
 
-method_fn method_get;
-method_fn method_put;
-method_fn method_delete;
-method_fn method_increment;
-method_fn method_touch;
-method_fn method_scan;
-method_fn method_count;
-method_fn method_delete_range;
-method_fn method_batch;
-method_fn method_changes;
-method_fn method_checkpoint;
-method_fn method_backup;
-method_fn method_backup_read;
-method_fn method_backup_end;
-method_fn method_watch;
-method_fn method_watch_credit;
-method_fn method_watch_cancel;
-method_fn method_queue_push;
-method_fn method_queue_reserve;
-method_fn method_queue_pop;
-method_fn method_queue_cancel;
-method_fn method_queue_ack;
-method_fn method_queue_nack;
-method_fn method_queue_extend;
-method_fn method_queue_bury;
-method_fn method_queue_kick;
-method_fn method_queue_delete;
-method_fn method_queue_job;
-method_fn method_queue_peek;
-method_fn method_queue_stats;
-method_fn method_queue_list;
-method_fn method_queue_configure;
-method_fn method_queue_pause;
-method_fn method_queue_resume;
-method_fn method_queue_purge;
-method_fn method_queue_drop;
-method_fn method_ping;
-method_fn method_hello;
-method_fn method_stats;
+/* method_get, method_put and so on: one for each row of methods.def. */
+#define METHOD(NAME, function, ...) method_fn method_##function;
+#include "wire/methods.def"
+#undef METHOD
+
+extern method_fn *const method_table[WIRE_METHODS];
 
 /* Runs the method with these arguments as part of the present transaction. */
-enum wire_code method_run(struct call *call, enum wire_method method);
+static inline enum wire_code method_run(struct call *call, enum wire_method method)
+{
+    call->method = method;
+    return method_table[method](call);
+}
 
 /*
  * Ends the present transaction where `rc` is 0, and cancels it otherwise. Returns `rc`, or why it
  * could not be ended: then it was cancelled.
  */
-int method_end_transaction(struct service *service, int rc);
-
-/* The error for a code of the store: storage_full, unavailable or internal. */
-enum wire_code method_store_error(struct wire_error *error, int store_code);
+static inline int method_end_transaction(struct service *service, int rc)
+{
+    if (rc == 0)
+        rc = store_end(service->store, NULL);
+    else
+        store_cancel(service->store);
+    if (rc == 0)
+        queues_end(service->queues);
+    else
+        queues_cancel(service->queues);
+    return rc;
+}
 
 /* The seq as of this call: the transaction's own where it has made a change so far. */
 uint64_t method_seq(const struct call *call);
 
-/* Packs [value, version, expires_at], or nil where `entry` is NULL. */
-void method_pack_entry(struct buffer *out, const struct keys_entry *entry);
-
-/*
- * Packs one change from history. STORE_CORRUPT where its stored bytes are not an entry.
- */
-int method_pack_change(struct buffer *out, const struct store_history_change *change);
+/* A pair of a map. */
+void method_pack_number(struct buffer *out, const char *name, uint64_t value);
+void method_pack_text(struct buffer *out, const char *name, const char *value);
 
 #endif

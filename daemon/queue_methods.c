@@ -1,4 +1,5 @@
 /* The methods on queues: protocol section 6. */
+#include "daemon/stored.h"
 #include "daemon/waits.h"
 
 _Static_assert((int)WIRE_JOB_READY == (int)JOB_READY && (int)WIRE_JOB_DELAYED == (int)JOB_DELAYED &&
@@ -22,7 +23,7 @@ static enum wire_code job_error(struct call *call, int rc)
     if (rc == QUEUE_STALE_LEASE)
         return wire_fail(call->error, WIRE_STALE_LEASE,
                          "%s: the job is not, or no longer, leased with this token", name);
-    return method_store_error(call->error, rc);
+    return stored_fail(call->error, rc);
 }
 
 static enum wire_code no_queue(struct call *call)
@@ -80,7 +81,7 @@ enum wire_code method_queue_push(struct call *call)
     if (rc == QUEUE_LIMIT)
         return queue_full(call);
     if (rc != 0)
-        return method_store_error(call->error, rc);
+        return stored_fail(call->error, rc);
     wire_pack_array(call->out, 2);
     wire_pack_uint(call->out, id);
     wire_pack_bool(call->out, duplicate);
@@ -110,7 +111,7 @@ static enum wire_code hand_out(struct call *call, const struct hand_out *what, u
             continue;
         int rc = waits_hand_out(call->service, queue, what, call->out, taken);
         if (rc != 0)
-            return method_store_error(call->error, rc);
+            return stored_fail(call->error, rc);
     }
     return WIRE_OK;
 }
@@ -215,7 +216,7 @@ enum wire_code method_queue_kick(struct call *call)
     if (!one || args->job != 0) /* no job has the id 0 */
         rc = queue_kick(call->service->queues, args->queue, args->job, args->count, &kicked);
     if (rc != 0 && rc != STORE_NOT_FOUND)
-        return method_store_error(call->error, rc);
+        return stored_fail(call->error, rc);
     wire_pack_uint(call->out, kicked);
     return WIRE_OK;
 }
@@ -228,7 +229,7 @@ enum wire_code method_queue_delete(struct call *call)
         return wire_fail(call->error, WIRE_STALE_LEASE,
                          "queue.delete: the job is leased; whoever has it may ack it");
     if (rc != 0)
-        return method_store_error(call->error, rc);
+        return stored_fail(call->error, rc);
     wire_pack_bool(call->out, existed);
     return WIRE_OK;
 }
@@ -282,7 +283,7 @@ enum wire_code method_queue_job(struct call *call)
     else if (rc == 0)
         pack_row(call->out, &job);
     else
-        return method_store_error(call->error, rc);
+        return stored_fail(call->error, rc);
     return WIRE_OK;
 }
 
@@ -307,7 +308,7 @@ enum wire_code method_queue_peek(struct call *call)
         count++;
     }
     if (rc != 0 && rc != STORE_NOT_FOUND)
-        return method_store_error(call->error, rc);
+        return stored_fail(call->error, rc);
     wire_set_array_count(call->out, count_at, count);
     return WIRE_OK;
 }
@@ -329,7 +330,7 @@ enum wire_code method_queue_stats(struct call *call)
     if (rc == STORE_NOT_FOUND)
         return no_queue(call);
     if (rc != 0)
-        return method_store_error(call->error, rc);
+        return stored_fail(call->error, rc);
     wire_pack_map(out, 11);
     pack_number(out, "ready", stats.jobs[JOB_READY]);
     pack_number(out, "leased", stats.jobs[JOB_LEASED]);
@@ -373,7 +374,7 @@ enum wire_code method_queue_list(struct call *call)
         rc = queue_next_name(call->service->queues, name, &name);
     }
     if (rc != 0 && rc != STORE_NOT_FOUND)
-        return method_store_error(call->error, rc);
+        return stored_fail(call->error, rc);
     wire_set_array_count(call->out, count_at, count);
     return WIRE_OK;
 }
@@ -437,7 +438,7 @@ enum wire_code method_queue_configure(struct call *call)
     if (rc == 0 && !reads)
         rc = queue_configure(queues, queue, &settings);
     if (rc != 0)
-        return method_store_error(call->error, rc);
+        return stored_fail(call->error, rc);
     pack_settings(call->out, &settings);
     return WIRE_OK;
 }
@@ -446,7 +447,7 @@ static enum wire_code pause_until(struct call *call, uint64_t until_ms)
 {
     int rc = queue_pause(call->service->queues, call->args->queue, until_ms);
     if (rc != 0)
-        return method_store_error(call->error, rc);
+        return stored_fail(call->error, rc);
     wire_pack_bool(call->out, true);
     return WIRE_OK;
 }
@@ -475,7 +476,7 @@ enum wire_code method_queue_purge(struct call *call)
             continue;
         int rc = queue_purge(call->service->queues, call->args->queue, all[i], &of_state);
         if (rc != 0)
-            return method_store_error(call->error, rc);
+            return stored_fail(call->error, rc);
         removed += of_state;
     }
     wire_pack_uint(call->out, removed);
@@ -487,7 +488,7 @@ enum wire_code method_queue_drop(struct call *call)
     bool existed = false;
     int rc = queue_drop(call->service->queues, call->args->queue, &existed);
     if (rc != 0)
-        return method_store_error(call->error, rc);
+        return stored_fail(call->error, rc);
     wire_pack_bool(call->out, existed);
     return WIRE_OK;
 }

@@ -1,51 +1,8 @@
 #include "daemon/service.h"
 
-#include <unistd.h>
-
 #include "daemon/eviction.h"
+#include "daemon/stored.h"
 #include "daemon/waits.h"
-
-static method_fn *const methods[WIRE_METHODS] = {
-    [WIRE_METHOD_PING] = method_ping,
-    [WIRE_METHOD_HELLO] = method_hello,
-    [WIRE_METHOD_GET] = method_get,
-    [WIRE_METHOD_PUT] = method_put,
-    [WIRE_METHOD_DELETE] = method_delete,
-    [WIRE_METHOD_INCREMENT] = method_increment,
-    [WIRE_METHOD_TOUCH] = method_touch,
-    [WIRE_METHOD_SCAN] = method_scan,
-    [WIRE_METHOD_COUNT] = method_count,
-    [WIRE_METHOD_DELETE_RANGE] = method_delete_range,
-    [WIRE_METHOD_BATCH] = method_batch,
-    [WIRE_METHOD_STATS] = method_stats,
-    [WIRE_METHOD_BACKUP] = method_backup,
-    [WIRE_METHOD_BACKUP_READ] = method_backup_read,
-    [WIRE_METHOD_BACKUP_END] = method_backup_end,
-    [WIRE_METHOD_CHANGES] = method_changes,
-    [WIRE_METHOD_CHECKPOINT] = method_checkpoint,
-    [WIRE_METHOD_WATCH] = method_watch,
-    [WIRE_METHOD_WATCH_CREDIT] = method_watch_credit,
-    [WIRE_METHOD_WATCH_CANCEL] = method_watch_cancel,
-    [WIRE_METHOD_QUEUE_PUSH] = method_queue_push,
-    [WIRE_METHOD_QUEUE_RESERVE] = method_queue_reserve,
-    [WIRE_METHOD_QUEUE_POP] = method_queue_pop,
-    [WIRE_METHOD_QUEUE_CANCEL] = method_queue_cancel,
-    [WIRE_METHOD_QUEUE_ACK] = method_queue_ack,
-    [WIRE_METHOD_QUEUE_NACK] = method_queue_nack,
-    [WIRE_METHOD_QUEUE_EXTEND] = method_queue_extend,
-    [WIRE_METHOD_QUEUE_BURY] = method_queue_bury,
-    [WIRE_METHOD_QUEUE_KICK] = method_queue_kick,
-    [WIRE_METHOD_QUEUE_DELETE] = method_queue_delete,
-    [WIRE_METHOD_QUEUE_JOB] = method_queue_job,
-    [WIRE_METHOD_QUEUE_PEEK] = method_queue_peek,
-    [WIRE_METHOD_QUEUE_STATS] = method_queue_stats,
-    [WIRE_METHOD_QUEUE_LIST] = method_queue_list,
-    [WIRE_METHOD_QUEUE_CONFIGURE] = method_queue_configure,
-    [WIRE_METHOD_QUEUE_PAUSE] = method_queue_pause,
-    [WIRE_METHOD_QUEUE_RESUME] = method_queue_resume,
-    [WIRE_METHOD_QUEUE_PURGE] = method_queue_purge,
-    [WIRE_METHOD_QUEUE_DROP] = method_queue_drop,
-};
 
 int service_init(struct service *service, struct store *store, struct counters *counters,
                  uint64_t now_ms, struct store_error *error)
@@ -70,46 +27,6 @@ void service_free(struct service *service)
     queues_close(&service->queues);
     deliveries_free(&service->deliveries);
     buffer_free(&service->queue_news);
-}
-
-enum wire_code method_run(struct call *call, enum wire_method method)
-{
-    call->method = method;
-    return methods[method](call);
-}
-
-int method_end_transaction(struct service *service, int rc)
-{
-    if (rc == 0)
-        rc = store_end(service->store, NULL);
-    else
-        store_cancel(service->store);
-    if (rc == 0)
-        queues_end(service->queues);
-    else
-        queues_cancel(service->queues);
-    return rc;
-}
-
-enum wire_code method_store_error(struct wire_error *error, int store_code)
-{
-    switch (store_code) {
-    case STORE_FULL:
-        return wire_fail(error, WIRE_STORAGE_FULL,
-                         "the limit of memory or disk is reached; delete something, or raise it");
-    case STORE_NO_MEMORY:
-        return wire_fail(error, WIRE_STORAGE_FULL, "the daemon is out of memory; nothing was done");
-    case STORE_IO:
-        return wire_fail(error, WIRE_UNAVAILABLE, "the disk fails; see the daemon's log");
-    default:
-        return wire_fail(error, WIRE_INTERNAL, "defect in the daemon (store code %d)", store_code);
-    }
-}
-
-uint64_t method_seq(const struct call *call)
-{
-    const struct store *store = call->service->store;
-    return store_change_count(store) > 0 ? store_next_seq(store) : store_seq(store);
 }
 
 /*
@@ -151,18 +68,18 @@ static enum wire_code attempt(struct call *call, uint64_t now_ms)
     struct wire_error *error = call->error;
     int rc = expire_before(service, now_ms, call->request);
     if (rc != 0)
-        return method_store_error(error, rc);
+        return stored_fail(error, rc);
     store_begin(service->store, now_ms);
     enum wire_code code = method_run(call, call->request->method);
     if (code == WIRE_OK && call->out->failed)
-        code = method_store_error(error, STORE_NO_MEMORY);
+        code = stored_fail(error, STORE_NO_MEMORY);
     if (code != WIRE_OK) {
         (void)method_end_transaction(service, STORE_INVALID);
         keys_forget_times(&service->keys); /* what it deleted may expire after all */
         return code;
     }
     rc = method_end_transaction(service, 0);
-    return rc != 0 ? method_store_error(error, rc) : WIRE_OK;
+    return rc != 0 ? stored_fail(error, rc) : WIRE_OK;
 }
 
 /* What was appended is as if it had not been; room for an error reply is there already. */
@@ -240,8 +157,8 @@ void service_commit(struct service *service)
 
 void service_undelivered(struct service *service, uint64_t tag, bool gone)
 {
-    if ((tag & SERVICE_TAG_WATCH) != 0)
-        watches_undelivered(service->watches, tag & ~SERVICE_TAG_WATCH, gone);
+    if ((tag & WATCHES_TAG) != 0)
+        watches_undelivered(service->watches, tag & ~WATCHES_TAG, gone);
     else
         deliveries_return(&service->deliveries, tag);
 }
@@ -341,130 +258,4 @@ uint64_t service_next_due(struct service *service)
     uint64_t due_ms = keys_next_expiry(&service->keys);
     due_ms = earlier(due_ms, queues_next_due(service->queues));
     return earlier(due_ms, waiters_next_due(service->waiters));
-}
-
-/* Methods about the daemon itself. */
-
-enum wire_code method_ping(struct call *call)
-{
-    wire_pack_bool(call->out, true);
-    return WIRE_OK;
-}
-
-enum wire_code method_checkpoint(struct call *call)
-{
-    struct store *store = call->service->store;
-    struct store_error error = {.message = "out of memory"};
-    if (store_checkpoint(store, &error) != 0)
-        return wire_fail(call->error, WIRE_UNAVAILABLE, "%s", error.message);
-    wire_pack_uint(call->out, store_seq(store));
-    return WIRE_OK;
-}
-
-static void pack_number(struct buffer *out, const char *name, uint64_t value)
-{
-    wire_pack_text(out, name);
-    wire_pack_uint(out, value);
-}
-
-static void pack_text(struct buffer *out, const char *name, const char *value)
-{
-    wire_pack_text(out, name);
-    wire_pack_text(out, value);
-}
-
-struct number {
-    const char *name;
-    uint64_t value;
-};
-
-static void pack_limits(struct buffer *out)
-{
-    static const struct number limits[] = {
-        {"max_key", WIRE_MAX_KEY},         {"max_value", WIRE_MAX_VALUE},
-        {"max_message", WIRE_MAX_MESSAGE}, {"max_batch", WIRE_MAX_BATCH},
-        {"max_waiters", WIRE_MAX_WAITERS}, {"max_watches", WIRE_MAX_WATCHES},
-    };
-    size_t count = sizeof limits / sizeof limits[0];
-    wire_pack_text(out, "limits");
-    wire_pack_map(out, (uint32_t)count);
-    for (size_t i = 0; i < count; i++)
-        pack_number(out, limits[i].name, limits[i].value);
-}
-
-enum wire_code method_hello(struct call *call)
-{
-    const struct store *store = call->service->store;
-    wire_pack_map(call->out, 8);
-    pack_text(call->out, "server", "cubby");
-    pack_text(call->out, "version", CUBBY_VERSION);
-    pack_number(call->out, "protocol", 1);
-    pack_text(call->out, "epoch", store_epoch(store));
-    pack_number(call->out, "seq", store_seq(store));
-    pack_number(call->out, "oldest", store_oldest(store));
-    pack_number(call->out, "time", store_now(store));
-    pack_limits(call->out);
-    return WIRE_OK;
-}
-
-enum wire_code method_stats(struct call *call)
-{
-    const struct service *service = call->service;
-    const struct counters *counters = service->counters;
-    const struct store *store = service->store;
-    uint64_t keys;
-    struct store_stats stats;
-    struct store_checkpoints checkpoints;
-    int rc = keys_count(&call->service->keys, (struct keys_range){.start = {0}}, &keys);
-    if (rc != 0)
-        return method_store_error(call->error, rc);
-    store_stats(store, &stats);
-    store_checkpoints(store, &checkpoints);
-    const struct number numbers[] = {
-        {"keys", keys},
-        {"seq", store_seq(store)},
-        {"oldest", store_oldest(store)},
-        {"connections", counters->connections},
-        {"requests", counters->requests},
-        {"errors", counters->errors},
-        {"deferred", counters->deferred},
-        {"watches", watches_count(service->watches)},
-        {"waiters", waiters_count(service->waiters)},
-        {"memory", stats.memory},
-        {"memory_limit", stats.memory_limit},
-        {"disk", stats.disk},
-        {"drops", counters->drops},
-        {"publish_queue", counters->waiting},
-        {"undelivered", counters->undelivered},
-        {"returned", counters->returned},
-        {"expired", counters->expired},
-        {"evicted", counters->evicted},
-        {"turns", counters->turn_us.count},
-        {"turn_p50_us", histogram_percentile(&counters->turn_us, 50)},
-        {"turn_p99_us", histogram_percentile(&counters->turn_us, 99)},
-        {"turn_max_us", counters->turn_us.max},
-        {"group_p50", histogram_percentile(&counters->group, 50)},
-        {"group_p99", histogram_percentile(&counters->group, 99)},
-        {"group_max", counters->group.max},
-        {"syncs", stats.syncs},
-        {"commit_p50_us", histogram_percentile(&counters->commit_us, 50)},
-        {"commit_p99_us", histogram_percentile(&counters->commit_us, 99)},
-        {"commit_max_us", counters->commit_us.max},
-        {"replayed", stats.replayed},
-        {"checkpoints", checkpoints.count},
-        {"checkpoints_failed", checkpoints.failed},
-        {"checkpoint_running", checkpoints.running},
-        {"checkpoint_seq", checkpoints.seq},
-        {"uptime", counters->uptime_ms},
-        {"pid", (uint64_t)getpid()},
-    };
-    size_t count = sizeof numbers / sizeof numbers[0];
-    wire_pack_map(call->out, (uint32_t)count + 4);
-    for (size_t i = 0; i < count; i++)
-        pack_number(call->out, numbers[i].name, numbers[i].value);
-    pack_text(call->out, "version", CUBBY_VERSION);
-    pack_text(call->out, "epoch", store_epoch(store));
-    pack_text(call->out, "engine", store_engine(store));
-    pack_text(call->out, "durability", service->durability);
-    return WIRE_OK;
 }

@@ -12,58 +12,7 @@
 #ifndef DAEMON_SERVICE_H
 #define DAEMON_SERVICE_H
 
-#include "daemon/backups.h"
-#include "daemon/deliveries.h"
-#include "daemon/histogram.h"
-#include "daemon/outbox.h"
-#include "daemon/watches.h"
-#include "store/keys.h"
-#include "wire/pack.h"
-#include "wire/request.h"
-
-/* Counters and gauges for `stats`; whoever does the thing counts it. */
-struct counters {
-    uint64_t uptime_ms;
-    uint64_t requests;          /* messages taken, notifications and malformed ones included */
-    uint64_t errors;            /* of those, answered with an error */
-    uint64_t connections;       /* open to the request socket */
-    uint64_t drops;             /* as of the protocol */
-    uint64_t waiting;           /* bytes of the broadcast that wait for subscribers */
-    uint64_t deferred;          /* requests that waited since their peer's had taken long */
-    uint64_t undelivered;       /* replies whose peer had left or took no more */
-    struct histogram turn_us;   /* of turns with requests; its `max` is of all turns */
-    struct histogram group;     /* requests of such a turn */
-    struct histogram commit_us; /* of turns that wrote: their write and fsync */
-    uint64_t expired;           /* keys */
-    uint64_t evicted;           /* likewise */
-    uint64_t returned;          /* jobs that went back, since their reply could not be sent */
-};
-
-/* A queue that got ready jobs: what the broadcast is to say. The name is behind it. */
-struct queue_news {
-    uint64_t seq; /* newest as of it */
-    uint8_t size; /* of the name */
-};
-
-/* Tags of messages with this bit are of watches. */
-#define SERVICE_TAG_WATCH (UINT64_C(1) << 63)
-
-struct service {
-    struct store *store;
-    struct keys keys;
-    struct store_history *history; /* for `changes` */
-    struct watches *watches;
-    struct backups backups;
-    struct outbox outbox; /* what leaves behind the turn's replies */
-    struct queues *queues;
-    struct waiters *waiters;
-    struct deliveries deliveries;
-    bool announce;            /* somebody wants queue_news; set by whoever sends them */
-    struct buffer queue_news; /* of this turn: struct queue_news and name, and so on */
-    bool unmatched;           /* there may be waiters at queues with ready jobs */
-    struct counters *counters;
-    const char *durability; /* for stats */
-};
+#include "daemon/method.h"
 
 /*
  * `store` and `counters` outlive the service. Opens the queues. Where it fails, `error` says why in
@@ -81,13 +30,6 @@ void service_free(struct service *service);
  */
 bool service_read(struct service *service, struct slice payload, struct buffer *out,
                   struct wire_request *request);
-
-/* How a request is answered. All zeros: now, and whether the reply arrives changes nothing. */
-struct service_answer {
-    bool later;   /* nothing was appended: the reply comes by the outbox, in this turn or another */
-    uint64_t tag; /* for service_undelivered; 0: none */
-    size_t first; /* so many messages of the outbox leave before the reply */
-};
 
 /*
  * Carries out a request, whose payload is still there, of `peer`, and appends its reply to `out`:

@@ -1,5 +1,6 @@
 #include "daemon/waits.h"
 
+#include "daemon/stored.h"
 #include "wire/reply.h"
 
 static void pack_job(struct buffer *out, const struct job *job, bool pop)
@@ -77,7 +78,7 @@ enum wire_code waits_begin(struct call *call)
         wire_next_queue(&names, &queues[i]);
     int rc = waiters_add(call->service->waiters, &wait, queues, args->queue_count);
     if (rc != WAITERS_BUSY)
-        return rc == 0 ? WIRE_OK : method_store_error(call->error, rc);
+        return rc == 0 ? WIRE_OK : stored_fail(call->error, rc);
     wire_fail(call->error, WIRE_BUSY,
               "%d requests wait already, or name too many queues; "
               "ask again later, without a wait",
@@ -112,7 +113,7 @@ static bool end_with_error(struct service *service, struct waiter *waiter, int s
     const struct peer peer = peer_of(wait);
     const struct wire_request request = {.answer = WIRE_ANSWER_MSGID, .msgid = wait->msgid};
     struct wire_error error;
-    method_store_error(&error, store_code);
+    stored_fail(&error, store_code);
     wire_pack_error_reply(outbox_begin(&service->outbox, &peer), &request, &error);
     if (!outbox_end(&service->outbox, 0)) {
         service->unmatched = true; /* the next turn tries again */

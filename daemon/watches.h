@@ -30,6 +30,9 @@ enum {
     WATCH_MAX_PEER = 255,    /* bytes of a routing id, as ZeroMQ has it */
 };
 
+/* The tags of their messages have this bit; the rest is the watch's id. */
+#define WATCHES_TAG (UINT64_C(1) << 63)
+
 struct watches;
 
 /* The store outlives it. NULL where memory is out. */

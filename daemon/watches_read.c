@@ -1,6 +1,7 @@
 /* Reading history for watches: once for all at the tail, and in steps for each one behind. */
-#include "daemon/method.h"
+#include "daemon/stored.h"
 #include "daemon/watches_internal.h"
+#include "wire/pack.h"
 
 enum { FIRST_PIECES = 64 };
 
@@ -80,7 +81,7 @@ static void notify(struct watches *watches, struct watch *watch, uint64_t to, ui
     for (; piece != NO_PIECE; piece = watches->pieces[piece].next)
         buffer_append(out, watches->encoded.data + watches->pieces[piece].offset,
                       watches->pieces[piece].size);
-    if (!outbox_end(outbox, SERVICE_TAG_WATCH | watch->id)) {
+    if (!outbox_end(outbox, WATCHES_TAG | watch->id)) {
         stall(watches, watch);
         return;
     }
@@ -119,7 +120,7 @@ static void end_compacted(struct watches *watches, struct watch *watch, struct o
 static void end_failed(struct watches *watches, struct watch *watch, int rc, struct outbox *outbox)
 {
     struct wire_error error;
-    method_store_error(&error, rc);
+    stored_fail(&error, rc);
     end(watches, watch, &error, outbox);
 }
 
@@ -144,7 +145,7 @@ static bool dispatch(struct watches *watches, const struct store_history_change 
         if (link_is_alone(&group->tail))
             continue;
         if (watches->encoded.size == start &&
-            (method_pack_change(&watches->encoded, change) != 0 || watches->encoded.failed))
+            (stored_pack_change(&watches->encoded, change) != 0 || watches->encoded.failed))
             return false;
         touch(watches, group);
         if (!add_piece(watches, group, start))
@@ -349,7 +350,7 @@ static int read_old(struct watches *watches, struct group *found, struct slice p
         if (!slice_has_prefix(change.key, prefix))
             continue;
         size_t start = watches->encoded.size;
-        rc = method_pack_change(&watches->encoded, &change);
+        rc = stored_pack_change(&watches->encoded, &change);
         if (rc != 0)
             return rc;
         if (watches->encoded.failed || !add_piece(watches, found, start))

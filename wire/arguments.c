@@ -20,7 +20,7 @@ static const struct method {
     unsigned most; /* positional arguments */
     unsigned options;
 } methods[WIRE_METHODS] = {
-#define METHOD(name, text, flags, required, positional, options)                                   \
+#define METHOD(name, function, text, flags, required, positional, options)                         \
     [WIRE_METHOD_##name] = {(text),       sizeof(text) - 1,       (flags),  (required),            \
                             (positional), sizeof(positional) - 1, (options)},
 #include "wire/methods.def"
@@ -715,7 +715,7 @@ enum wire_code wire_read_args(struct wire_cursor *cursor, enum wire_method metho
     (uint8_t)((size) + (uint8_t)(text)[(size)-1] + (size_t)8 * (uint8_t)(text)[(size)-3])
 
 static const uint8_t signs[WIRE_METHODS] = {
-#define METHOD(name, text, ...) [WIRE_METHOD_##name] = SIGN(text, sizeof(text) - 1),
+#define METHOD(name, function, text, ...) [WIRE_METHOD_##name] = SIGN(text, sizeof(text) - 1),
 #include "wire/methods.def"
 #undef METHOD
 };

@@ -13,7 +13,7 @@
 #include "wire/error.h"
 
 enum wire_method {
-#define METHOD(name, text, flags, required, positional, options) WIRE_METHOD_##name,
+#define METHOD(name, function, text, flags, required, positional, options) WIRE_METHOD_##name,
 #include "wire/methods.def"
 #undef METHOD
     WIRE_METHODS

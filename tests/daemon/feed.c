@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "daemon/method.h"
+#include "daemon/stored.h"
 #include "requests.h"
 #include "wire/reply.h"
 
@@ -144,7 +144,7 @@ static void hear(struct feed *feed, const struct outbox_message *message)
     uint32_t count;
     cr_assert_eq(wire_decode_notification(message->payload, &notification), 0);
     cr_assert(slice_equal(notification.method, slice_of_text("watch")));
-    struct stream *stream = stream_of(feed, message->tag & ~SERVICE_TAG_WATCH);
+    struct stream *stream = stream_of(feed, message->tag & ~WATCHES_TAG);
     struct wire_cursor params = wire_cursor_of(notification.params);
     cr_assert(wire_read_array(&params, &count) == 0 && count == 4);
     cr_assert(wire_read_uint(&params, &from) == 0 && from == stream->id);
@@ -222,7 +222,7 @@ static void compare(struct feed *feed, struct stream *stream)
     while (store_history_next(history, &change) == 0 && change.seq <= stream->to) {
         if (!slice_has_prefix(change.key, slice_of_text(stream->prefix)))
             continue;
-        cr_assert_eq(method_pack_change(&expected, &change), 0);
+        cr_assert_eq(stored_pack_change(&expected, &change), 0);
         count++;
     }
     cr_assert_eq(stream->count, count, "watch of '%s' behind %" PRIu64, stream->prefix,

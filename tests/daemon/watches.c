@@ -503,7 +503,7 @@ static void follow(struct feeds *feeds, const struct outbox_message *message)
     cr_assert(wire_read_array(&params, &count) == 0 && count == 4);
     cr_assert(wire_read_uint(&params, &id) == 0 && wire_read_uint(&params, &from) == 0 &&
               wire_read_uint(&params, &to) == 0 && wire_read_array(&params, &count) == 0);
-    cr_assert_eq(message->tag, SERVICE_TAG_WATCH | id);
+    cr_assert_eq(message->tag, WATCHES_TAG | id);
     cr_assert_eq(from, feeds->to[id - TEST_START_MS]);
     cr_assert_eq(count, to - from);
     feeds->to[id - TEST_START_MS] = to;
@@ -515,7 +515,7 @@ static void follow_outbox(struct feeds *feeds)
     struct outbox *outbox = &fixture.service.outbox;
     for (size_t i = 0; i < outbox->count; i++) {
         struct outbox_message message = outbox_message(outbox, i);
-        uint64_t id = message.tag & ~SERVICE_TAG_WATCH;
+        uint64_t id = message.tag & ~WATCHES_TAG;
         follow(feeds, &message);
         if (id % 5 == 3)
             service_undelivered(&fixture.service, message.tag, true);

@@ -42,7 +42,7 @@ def bare(cell):
 
 def expected_methods(wire):
     options = {row[0]: row[1] for row in rows_of(wire / "options.def", "OPTION")}
-    for _, name, flags, required, letters, takes in rows_of(wire / "methods.def", "METHOD"):
+    for _, _, name, flags, required, letters, takes in rows_of(wire / "methods.def", "METHOD"):
         params = [
             ARGUMENTS[letter] + (DEFAULTS[letter] if place >= int(required) else "")
             for place, letter in enumerate(letters)
