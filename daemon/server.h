@@ -18,24 +18,10 @@
 enum {
     TURN_MAX_EXPIRIES = 4,     /* expiry transactions that one turn makes, of keys */
     TURN_MAX_JOB_EXPIRIES = 2, /* and of jobs, for each of which there is more to do */
-    SERVER_BACKLOG = 4096,     /* peers that connect at once */
     TURN_MAX_HISTORY_US = 500, /* that one turn reads history for watches, while none else waits */
     SERVER_HISTORY_SHARE = 10, /* while requests come it may take one in so many of all moments, */
     SERVER_QUIET_US = 10000,   /* and all of them when none came for so long */
-    SERVER_RECEIVE_HWM = 1000, /* requests of a peer that wait in libzmq */
-    SERVER_SEND_HWM = 131072,  /* replies to a peer that does not read */
-    /*
-     * Changes for a subscriber that does not read. libzmq sees in steps of half as many what one
-     * has read, so that one that reads may have as much as the other half: the largest transaction.
-     */
-    SERVER_PUBLISH_HWM = 1 << 18,
-    SERVER_STOP_MS = 3000,   /* that a stop carries out what was read before, */
-    SERVER_LINGER_MS = 1000, /* and for the last replies */
-    SERVER_HANDSHAKE_MS = 3000,
-    SERVER_HEARTBEAT_MS = 5000,
-    SERVER_HEARTBEAT_TIMEOUT_MS = 15000,
-    SERVER_HEARTBEAT_TTL_MS = 30000,
-    SERVER_STALL_MS = 30000, /* a TCP peer that takes nothing for so long is disconnected */
+    SERVER_STOP_MS = 3000,     /* that a stop carries out what was read before */
     SERVER_MAX_ERROR = 512,
 };
 
@@ -60,7 +46,7 @@ void server_describe(const struct server *server, char *text, size_t size);
  */
 int server_run(struct server *server);
 
-/* Sends what is waiting, for SERVER_LINGER_MS at most, and closes the sockets. */
+/* Sends what is waiting, for SOCKETS_LINGER_MS at most, and closes the sockets. */
 void server_free(struct server **server);
 
 #endif

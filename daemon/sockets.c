@@ -9,7 +9,6 @@
 #include <unistd.h>
 #include <zmq.h>
 
-#include "daemon/server.h"
 #include "wire/limits.h"
 
 /* I/O threads, as ZMQ_AFFINITY has them. */
@@ -26,14 +25,14 @@ static int set_common(void *socket, uint64_t io_thread, int64_t max_message)
         int option;
         int value;
     } options[] = {
-        {ZMQ_LINGER, SERVER_LINGER_MS},
-        {ZMQ_HANDSHAKE_IVL, SERVER_HANDSHAKE_MS},
-        {ZMQ_HEARTBEAT_IVL, SERVER_HEARTBEAT_MS},
-        {ZMQ_HEARTBEAT_TIMEOUT, SERVER_HEARTBEAT_TIMEOUT_MS},
-        {ZMQ_HEARTBEAT_TTL, SERVER_HEARTBEAT_TTL_MS},
-        {ZMQ_TCP_MAXRT, SERVER_STALL_MS},
-        {ZMQ_RCVHWM, SERVER_RECEIVE_HWM},
-        {ZMQ_BACKLOG, SERVER_BACKLOG},
+        {ZMQ_LINGER, SOCKETS_LINGER_MS},
+        {ZMQ_HANDSHAKE_IVL, SOCKETS_HANDSHAKE_MS},
+        {ZMQ_HEARTBEAT_IVL, SOCKETS_HEARTBEAT_MS},
+        {ZMQ_HEARTBEAT_TIMEOUT, SOCKETS_HEARTBEAT_TIMEOUT_MS},
+        {ZMQ_HEARTBEAT_TTL, SOCKETS_HEARTBEAT_TTL_MS},
+        {ZMQ_TCP_MAXRT, SOCKETS_STALL_MS},
+        {ZMQ_RCVHWM, SOCKETS_RECEIVE_HWM},
+        {ZMQ_BACKLOG, SOCKETS_BACKLOG},
     };
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
         if (set_int(socket, options[i].option, options[i].value) != 0)
@@ -81,7 +80,7 @@ void *sockets_new_requests(void *zmq_context)
     if (socket == NULL)
         return NULL;
     if (set_common(socket, REQUESTS_THREAD, WIRE_MAX_MESSAGE) != 0 ||
-        set_int(socket, ZMQ_SNDHWM, SERVER_SEND_HWM) != 0 ||
+        set_int(socket, ZMQ_SNDHWM, SOCKETS_SEND_HWM) != 0 ||
         set_int(socket, ZMQ_ROUTER_MANDATORY, 1) != 0 ||
         set_int(socket, ZMQ_ROUTER_HANDOVER, 1) != 0)
         return close_failed(socket);
@@ -94,7 +93,7 @@ void *sockets_new_broadcast(void *zmq_context)
     if (socket == NULL)
         return NULL;
     if (set_common(socket, BROADCAST_THREAD, WIRE_MAX_SUBSCRIPTION) != 0 ||
-        set_int(socket, ZMQ_SNDHWM, SERVER_PUBLISH_HWM) != 0 ||
+        set_int(socket, ZMQ_SNDHWM, SOCKETS_PUBLISH_HWM) != 0 ||
         set_int(socket, ZMQ_XPUB_NODROP, 1) != 0 ||
         zmq_setsockopt(socket, ZMQ_XPUB_WELCOME_MSG, "w", 1) != 0)
         return close_failed(socket);

@@ -9,7 +9,23 @@
 
 #include "daemon/config.h"
 
-enum { SOCKETS_MAX_ENDPOINTS_TEXT = 4096 };
+enum {
+    SOCKETS_BACKLOG = 4096,     /* peers that connect at once */
+    SOCKETS_RECEIVE_HWM = 1000, /* requests of a peer that wait in libzmq */
+    SOCKETS_SEND_HWM = 131072,  /* replies to a peer that does not read */
+    /*
+     * Changes for a subscriber that does not read. libzmq sees in steps of half as many what one
+     * has read, so that one that reads may have as much as the other half: the largest transaction.
+     */
+    SOCKETS_PUBLISH_HWM = 1 << 18,
+    SOCKETS_LINGER_MS = 1000, /* that a stop waits for the last replies to leave */
+    SOCKETS_HANDSHAKE_MS = 3000,
+    SOCKETS_HEARTBEAT_MS = 5000,
+    SOCKETS_HEARTBEAT_TIMEOUT_MS = 15000,
+    SOCKETS_HEARTBEAT_TTL_MS = 30000,
+    SOCKETS_STALL_MS = 30000, /* a TCP peer that takes nothing for so long is disconnected */
+    SOCKETS_MAX_ENDPOINTS_TEXT = 4096,
+};
 
 /*
  * A ZeroMQ context whose I/O threads are for the two sockets, one for each: what subscribers are
