@@ -67,6 +67,28 @@ static int open_store(struct store **store, const struct config *config,
     return 0;
 }
 
+/*
+ * LMDB's files are mapped: where the disk cannot give a page of them, or somebody has cut a file
+ * short, reading memory fails. Nothing can be done about it but to say so; the signal then ends the
+ * process as it would have. Only what is allowed in a signal handler.
+ */
+static void say_bus_error(int number)
+{
+    static const char line[] =
+        "cubbyd: a mapped file cannot be read (SIGBUS): the disk failed, or the file was cut "
+        "short; "
+        "look at the kernel's log, and at the data with 'cubbyd --check DIR'\n";
+    (void)number;
+    (void)!write(STDERR_FILENO, line, sizeof line - 1);
+}
+
+/* It is reset by then: what failed fails again, and ends the process. */
+static void take_bus_errors(void)
+{
+    const struct sigaction action = {.sa_handler = say_bus_error, .sa_flags = SA_RESETHAND};
+    (void)sigaction(SIGBUS, &action, NULL);
+}
+
 /* As many connections as the system allows. */
 static void raise_file_limit(void)
 {
@@ -186,6 +208,7 @@ int main(int argc, char **argv)
     struct journal journal;
     int status = EXIT_STOPPED;
     keep_standard_files();
+    take_bus_errors();
     journal_init(&journal);
     switch (config_read(&config, argc, argv)) {
     case CONFIG_HELP:

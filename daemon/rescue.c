@@ -96,7 +96,8 @@ static void print_base(const struct store_report *report)
         line("state", "as of seq %" PRIu64 ", %" PRIu64 " bytes", report->base.seq,
              report->base_bytes);
     if (report->has_base && strcmp(report->state.engine, "lmdb") == 0)
-        line("", "LMDB keeps no checksums: a changed byte within a value is not seen");
+        line("", "LMDB keeps no checksums: a changed byte within a value is seen where it breaks "
+                 "its form only");
 }
 
 static void print_segment(const struct report_segment *segment)
@@ -174,8 +175,8 @@ static int check(const struct work *work)
     struct store_report *report;
     struct progress progress;
     progress_begin(&progress, work->journal);
-    if (store_inspect(work->directory, check_queues, progress_show, &progress, &report, &error) !=
-        0) {
+    if (store_inspect(work->directory, check_queues, is_object, progress_show, &progress, &report,
+                      &error) != 0) {
         journal_say(work->journal, JOURNAL_ERROR, "%s", error.message);
         return RESCUE_FAILED;
     }
@@ -221,8 +222,8 @@ static int check_new(const struct work *work, const struct store_report *old,
 {
     struct store_error error = {.message = "unknown"};
     struct store_report *report;
-    if (store_inspect(work->new_directory, check_queues, progress_show, progress, &report,
-                      &error) != 0) {
+    if (store_inspect(work->new_directory, check_queues, is_object, progress_show, progress,
+                      &report, &error) != 0) {
         journal_say(work->journal, JOURNAL_ERROR, "%s", error.message);
         return RESCUE_FAILED;
     }
@@ -257,7 +258,7 @@ static int salvage(const struct work *work)
         .progress = progress_show,
         .context = &progress,
     };
-    int rc = store_salvage(work->directory, &options, mend_queues, &report, &error);
+    int rc = store_salvage(work->directory, &options, mend_queues, is_object, &report, &error);
     if (report != NULL)
         print_lost(report);
     int status = RESCUE_FAILED;

@@ -57,18 +57,30 @@ static bool fail(const struct engine *engine, unsigned table, struct slice key, 
     return false;
 }
 
-static bool check_key(struct engine *engine, uint64_t seq, struct slice key, struct slice value,
-                      char *sentence)
+const char *entry_fault(const struct entry_rules *rules, struct slice key, struct slice stored)
+{
+    struct keys_entry entry;
+    if (key.size == 0 || key.size > KEYS_MAX_KEY)
+        return "not the size of a key";
+    if (keys_decode(stored, &entry) != 0)
+        return "what is stored is no entry";
+    if (entry.version == 0 || entry.version > rules->seq)
+        return "its version is newer than the state";
+    if (rules->is_value != NULL && !rules->is_value(entry.value))
+        return "its value is none: it is not one whole MessagePack object";
+    return NULL;
+}
+
+static bool check_key(struct engine *engine, const struct entry_rules *rules, struct slice key,
+                      struct slice value, char *sentence)
 {
     uint8_t buffer[KEYS_MAX_EXPIRY_KEY];
     struct keys_entry entry;
     struct slice found;
-    if (key.size == 0 || key.size > KEYS_MAX_KEY)
-        return fail(engine, STORE_KEYS, key, "not the size of a key", sentence);
-    if (keys_decode(value, &entry) != 0)
-        return fail(engine, STORE_KEYS, key, "what is stored is no entry", sentence);
-    if (entry.version == 0 || entry.version > seq)
-        return fail(engine, STORE_KEYS, key, "its version is newer than the state", sentence);
+    const char *fault = entry_fault(rules, key, value);
+    if (fault != NULL)
+        return fail(engine, STORE_KEYS, key, fault, sentence);
+    (void)keys_decode(value, &entry);
     if (entry.expires_at_ms == 0)
         return true;
     struct slice index = keys_expiry_key(buffer, entry.expires_at_ms, key);
@@ -97,13 +109,13 @@ bool entry_check_size(struct slice key, struct slice value)
     return key.size <= ENGINE_MAX_KEY && value.size <= ENGINE_MAX_VALUE;
 }
 
-bool entry_check_form(struct engine *engine, uint64_t seq, unsigned table, struct slice key,
-                      struct slice value, char *sentence)
+bool entry_check_form(struct engine *engine, const struct entry_rules *rules, unsigned table,
+                      struct slice key, struct slice value, char *sentence)
 {
     if (store_table_name(table) != NULL && !entry_check_size(key, value))
         return fail(engine, table, key, "it is larger than any entry", sentence);
     if (table == STORE_KEYS)
-        return check_key(engine, seq, key, value, sentence);
+        return check_key(engine, rules, key, value, sentence);
     if (table == STORE_EXPIRY)
         return check_expiry(engine, key, value, sentence);
     if (store_table_name(table) != NULL)
@@ -145,14 +157,14 @@ static bool check_expiry_gone(struct latest *latest, struct slice index, char *s
     return fail(&latest->engine, STORE_KEYS, key, "the index of expiries lacks it", sentence);
 }
 
-bool entry_check_written(struct latest *latest, uint64_t seq, unsigned table,
+bool entry_check_written(struct latest *latest, const struct entry_rules *rules, unsigned table,
                          const struct overlay_entry *now, char *sentence)
 {
     struct keys_entry entry = {0};
     if (table == STORE_EXPIRY && now->deleted)
         return check_expiry_gone(latest, now->key, sentence);
     if (!now->deleted &&
-        !entry_check_form(&latest->engine, seq, table, now->key, now->value, sentence))
+        !entry_check_form(&latest->engine, rules, table, now->key, now->value, sentence))
         return false;
     if (table != STORE_KEYS)
         return true;

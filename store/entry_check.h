@@ -5,6 +5,7 @@
 #ifndef STORE_ENTRY_CHECK_H
 #define STORE_ENTRY_CHECK_H
 
+#include "store/inspect.h"
 #include "store/latest.h"
 
 enum {
@@ -32,18 +33,27 @@ bool entry_check_order(struct entry_check *check, unsigned table, struct slice k
 /* Whether both are within the limits of engines. Bytes beyond may not be there to be read. */
 bool entry_check_size(struct slice key, struct slice value);
 
+/* What an entry of the state has to be besides what keys.c would have written. */
+struct entry_rules {
+    uint64_t seq; /* the newest: of the state */
+    store_value_fn *is_value;
+};
+
+/* What is wrong with what is stored of a key, a part of a sentence that lives for ever; or NULL. */
+const char *entry_fault(const struct entry_rules *rules, struct slice key, struct slice stored);
+
 /*
- * Whether the entry is one that keys.c would have written, no newer than `seq`, and the key and its
+ * Whether the entry is one that keys.c would have written and the rules allow, and the key and its
  * expiry in the engine agree. If not, a sentence says what is wrong (STORE_MAX_ERROR_MESSAGE).
  */
-bool entry_check_form(struct engine *engine, uint64_t seq, unsigned table, struct slice key,
-                      struct slice value, char *sentence);
+bool entry_check_form(struct engine *engine, const struct entry_rules *rules, unsigned table,
+                      struct slice key, struct slice value, char *sentence);
 
 /*
  * The same for what the log wrote over a base that is good: `now` is in the overlay of `latest`,
  * and what it stands for agrees with the rest.
  */
-bool entry_check_written(struct latest *latest, uint64_t seq, unsigned table,
+bool entry_check_written(struct latest *latest, const struct entry_rules *rules, unsigned table,
                          const struct overlay_entry *now, char *sentence);
 
 #endif

@@ -36,9 +36,9 @@ static void note(void *context, const char *sentence)
 static void check_written(void *context, unsigned table, const struct overlay_entry *entry)
 {
     struct tally *tally = context;
+    const struct entry_rules rules = {tally->offline->report->end.seq, tally->offline->is_value};
     char sentence[STORE_MAX_ERROR_MESSAGE];
-    if (!entry_check_written(&tally->latest, tally->offline->report->end.seq, table, entry,
-                             sentence))
+    if (!entry_check_written(&tally->latest, &rules, table, entry, sentence))
         note(tally, sentence);
 }
 
@@ -77,7 +77,7 @@ static int follow(struct offline *offline, store_examine_fn *examine_state,
     return rc;
 }
 
-int store_inspect(const char *directory, store_examine_fn *examine_state,
+int store_inspect(const char *directory, store_examine_fn *examine_state, store_value_fn *is_value,
                   store_progress_fn *progress, void *context, struct store_report **result,
                   struct store_error *error)
 {
@@ -85,7 +85,12 @@ int store_inspect(const char *directory, store_examine_fn *examine_state,
     struct store_report *report = store_report_new();
     if (report == NULL)
         return (int)store_fail(error, STORE_NO_MEMORY, "out of memory");
-    int rc = offline_open(&offline, directory, progress, context, report, error);
+    offline = (struct offline){.path = directory,
+                               .is_value = is_value,
+                               .progress = progress,
+                               .context = context,
+                               .report = report};
+    int rc = offline_open(&offline, error);
     if (rc == 0)
         rc = offline_open_engine(&offline, error);
     if (rc == 0)

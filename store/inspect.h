@@ -3,7 +3,7 @@
  * on disk is changed. The files are read by the same code as at a start, so that both come to the
  * same verdict.
  *
- *     store_inspect("/var/lib/cubby", queues_check, NULL, NULL, &report, &error);
+ *     store_inspect("/var/lib/cubby", queues_check, NULL, NULL, NULL, &report, &error);
  *     … report->damages …
  *     store_report_free(&report);
  */
@@ -104,17 +104,22 @@ struct store_examination {
     void *context;
 };
 
+/* Whether the value of a key is one that is answered as it is; what else there is is damage. */
+typedef bool store_value_fn(struct slice value);
+
 typedef int store_examine_fn(const struct store_examination *examination,
                              struct store_error *error);
 
 /*
- * Reads all of the directory, and lets `examine` (NULL: nobody) look at the state. `progress` is as
- * of store_options; it may be NULL. Damage is no error but in the report; an error is what keeps
- * the directory from being read: STORE_LOCKED, STORE_INVALID (no data directory, another version,
- * or what a start is to put right first), STORE_IO, STORE_NO_MEMORY.
+ * Reads all of the directory, and lets `examine` (NULL: nobody) look at the state, and `is_value`
+ * (NULL: nobody) at the values of keys. `progress` is as of store_options; it may be NULL. Damage
+ * is no error but in the report; an error is what keeps the directory from being read:
+ * STORE_LOCKED, STORE_INVALID (no data directory, another version, or what a start is to put right
+ * first), STORE_IO, STORE_NO_MEMORY.
  */
-int store_inspect(const char *directory, store_examine_fn *examine, store_progress_fn *progress,
-                  void *context, struct store_report **report, struct store_error *error);
+int store_inspect(const char *directory, store_examine_fn *examine, store_value_fn *is_value,
+                  store_progress_fn *progress, void *context, struct store_report **report,
+                  struct store_error *error);
 
 /* An empty one, NULL where memory is out; for salvage.c. */
 struct store_report *store_report_new(void);

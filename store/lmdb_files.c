@@ -295,13 +295,39 @@ static int make_file(struct lmdb_engine *lmdb)
     return result == 0 ? sync_path(lmdb->directory, O_RDONLY | O_DIRECTORY) : result;
 }
 
+/*
+ * A file that ends too soon is looked at by a reader, which can: a start is refused where something
+ * is lost by it.
+ */
+static int check_end(struct lmdb_engine *lmdb, const char *directory, struct store_error *error)
+{
+    struct lmdb_engine reader = {.read_only = true};
+    if (!lmdb_is_short(lmdb))
+        return STORE_OK;
+    mdb_env_close(lmdb->env);
+    lmdb->env = NULL;
+    int code = lmdb_open_files(&reader, directory, error);
+    if (code == STORE_OK && reader.failure.code != STORE_OK)
+        code = (int)store_fail(error, reader.failure.code, "%s", reader.failure.message);
+    lmdb_close_files(&reader);
+    if (code != STORE_OK)
+        return code;
+    int result = open_env(lmdb);
+    return result == 0 ? STORE_OK : lmdb_fail(lmdb, "open", result, error);
+}
+
 /* The databases themselves are made durable before anything is written into them. */
-static int start(struct lmdb_engine *lmdb, struct store_error *error)
+static int start(struct lmdb_engine *lmdb, const char *directory, struct store_error *error)
 {
     unsigned flags = lmdb->read_only ? MDB_RDONLY : 0;
     int result = make_file(lmdb);
     if (result == 0)
         result = open_env(lmdb);
+    if (result == 0 && lmdb->read_only)
+        result = lmdb_cover_end(lmdb);
+    int code = result == 0 && !lmdb->read_only ? check_end(lmdb, directory, error) : STORE_OK;
+    if (code != STORE_OK)
+        return code;
     if (result == 0)
         result = mdb_txn_begin(lmdb->env, NULL, flags, &lmdb->txn);
     if (result == 0)
@@ -312,7 +338,10 @@ static int start(struct lmdb_engine *lmdb, struct store_error *error)
     }
     if (result == 0)
         result = mdb_txn_begin(lmdb->env, NULL, flags, &lmdb->txn);
-    return result == 0 ? read_mark(lmdb, error) : lmdb_fail(lmdb, "open", result, error);
+    code = result == 0 ? read_mark(lmdb, error) : lmdb_fail(lmdb, "open", result, error);
+    if (lmdb->read_only && lmdb->env != NULL) /* rather than what came of it */
+        (void)lmdb_check_end(lmdb, code == STORE_OK ? &lmdb->failure : error);
+    return code;
 }
 
 int lmdb_open_files(struct lmdb_engine *lmdb, const char *directory, struct store_error *error)
@@ -320,10 +349,10 @@ int lmdb_open_files(struct lmdb_engine *lmdb, const char *directory, struct stor
     volatile int code = open_directory(lmdb, directory, error);
     jmp_buf guard;
     if (code != 0 || !lmdb->read_only)
-        return code == 0 ? start(lmdb, error) : code;
+        return code == 0 ? start(lmdb, directory, error) : code;
     lmdb->guard = &guard;
     if (setjmp(guard) == 0)
-        code = start(lmdb, error);
+        code = start(lmdb, directory, error);
     else
         code = (int)store_fail(error, STORE_CORRUPT, "%s", lmdb->failure.message);
     lmdb->guard = NULL;

@@ -1,4 +1,4 @@
-/* What the two files of the LMDB engine share. Nobody else includes this. */
+/* What the three files of the LMDB engine share. Nobody else includes this. */
 #ifndef STORE_LMDB_INTERNAL_H
 #define STORE_LMDB_INTERNAL_H
 
@@ -62,6 +62,19 @@ int lmdb_read(struct lmdb_engine *lmdb, MDB_txn *txn, MDB_dbi dbi, MDB_val *key,
 int lmdb_move(struct lmdb_engine *lmdb, MDB_cursor *at, MDB_val *key, MDB_val *value,
               MDB_cursor_op op);
 int lmdb_begin(struct lmdb_engine *lmdb, MDB_txn *txn, MDB_dbi dbi, MDB_cursor **at);
+
+/* lmdb_end.c: whether the file ends before its last page. */
+bool lmdb_is_short(const struct lmdb_engine *lmdb);
+
+/*
+ * Of who only reads: what is missing at the end of the file is read as zeros, which are no page;
+ * without that the process would end. 0 or a result of LMDB. Whoever writes must not: the file
+ * grows under its map.
+ */
+int lmdb_cover_end(const struct lmdb_engine *lmdb);
+
+/* Of who only reads: STORE_CORRUPT where the file ends too soon, and something is lost by it. */
+int lmdb_check_end(struct lmdb_engine *lmdb, struct store_error *error);
 
 /* The mark goes into the transaction. */
 int lmdb_write_mark(struct lmdb_engine *lmdb);

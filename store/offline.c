@@ -15,8 +15,11 @@ enum { FIRST_ITEMS = 8, PROGRESS_STEP = 1 << 20, STATUS_EVERY = 1024 };
 void offline_note_damage(struct offline *offline, const char *sentence, bool fatal)
 {
     struct store_report *report = offline->report;
-    report->damages_in_all++;
     report->starts = report->starts && !fatal;
+    if (report->damage_count > 0 && /* the engine may say it again where a walk meets it */
+        strcmp(report->damages[report->damage_count - 1].message, sentence) == 0)
+        return;
+    report->damages_in_all++;
     if (report->damage_count < REPORT_MAX_DAMAGES) {
         struct store_error *damage = &report->damages[report->damage_count++];
         (void)store_fail(damage, STORE_CORRUPT, "%s", sentence);
@@ -137,7 +140,7 @@ static int each_of_checkpoint(struct offline *offline, uint64_t position, offlin
 struct verification {
     struct offline *offline;
     struct entry_check check;
-    uint64_t seq; /* of the state */
+    struct entry_rules rules;
     uint64_t counts[ENGINE_TABLES];
     uint64_t bytes;
     uint64_t told;
@@ -171,7 +174,7 @@ static int verify_entry(void *context, unsigned table, struct slice key, const s
     if (!entry_check_order(&verification->check, table, key))
         return (int)store_fail(error, STORE_CORRUPT, "%s is damaged: table %u is not in order",
                                offline->methods->name, table);
-    if (entry_check_form(offline->engine, verification->seq, table, key, *value, sentence))
+    if (entry_check_form(offline->engine, &verification->rules, table, key, *value, sentence))
         return 0;
     offline_note_damage(offline, sentence, true);
     verification->damaged = true;
@@ -208,7 +211,7 @@ static int verify_engine(struct offline *offline, uint64_t seq, bool *good,
         return (int)store_fail(error, STORE_NO_MEMORY, "out of memory");
     offline->methods->status(offline->engine, &status);
     verification->offline = offline;
-    verification->seq = seq;
+    verification->rules = (struct entry_rules){seq, offline->is_value};
     verification->total = status.size;
     int rc = each_of_engine(offline, verify_entry, verification, &found);
     if (rc == 0)
@@ -254,7 +257,12 @@ static int find_engine(struct offline *offline, struct store_error *error)
     }
     offline->methods->status(offline->engine, &status);
     report->base_bytes = status.size;
-    return verify_engine(offline, report->base.seq, &report->has_base, error);
+    bool whole = status.failure == NULL;
+    if (!whole)
+        offline_note_damage(offline, status.failure, true);
+    rc = verify_engine(offline, report->base.seq, &report->has_base, error);
+    report->has_base &= whole;
+    return rc;
 }
 
 static int compare_checkpoints(const void *a, const void *b)
@@ -352,14 +360,13 @@ void offline_keep_verdict(struct offline *offline)
     offline->starts = offline->report->starts;
 }
 
-int offline_open(struct offline *offline, const char *path, store_progress_fn *progress,
-                 void *context, struct store_report *report, struct store_error *error)
+int offline_open(struct offline *offline, struct store_error *error)
 {
+    struct store_report *report = offline->report;
     struct store_error damage;
-    *offline =
-        (struct offline){.path = path, .progress = progress, .context = context, .report = report};
     report->starts = true;
-    int rc = directory_open_to_read(&offline->directory, path, &report->state, &damage, error);
+    int rc =
+        directory_open_to_read(&offline->directory, offline->path, &report->state, &damage, error);
     if (rc != 0)
         return rc;
     if (damage.code != STORE_OK)

@@ -6,7 +6,7 @@
  * and the groups of the log that follow it without a hole. Damage that is wholly before the base is
  * not in the way of that: the log is read on behind it.
  *
- *     offline_open(&offline, path, progress, context, report, &error);
+ *     offline_open(&offline, &error);                         with its first fields filled in
  *     offline_load(&offline, take, context, &error);          the base, entry by entry
  *     offline_follow(&offline, take, context, &error);        what the log adds
  *     offline_close(&offline);
@@ -18,14 +18,15 @@
 #include "store/log_scan.h"
 
 struct offline {
-    struct directory *directory;
-    const char *path;
-    const struct engine_methods *methods;
-    struct engine *engine;    /* of a base that is not a checkpoint; or after offline_open_engine */
-    struct engine_mark found; /* of such a base, whether it is good or not */
+    const char *path; /* up to `report`: the caller's */
+    store_value_fn *is_value;
     store_progress_fn *progress;
     void *context;
     struct store_report *report;
+    struct directory *directory;
+    const struct engine_methods *methods;
+    struct engine *engine;    /* of a base that is not a checkpoint; or after offline_open_engine */
+    struct engine_mark found; /* of such a base, whether it is good or not */
 
     /* Of the report, as of before the log was read, which may be done more than once. */
     size_t damage_count;
@@ -44,8 +45,7 @@ typedef int offline_take_fn(void *context, unsigned table, struct slice key,
  * Locks the directory, reads its state, finds the base and verifies it entry by entry. Fills what
  * the report says of these. Errors as of store_inspect. offline_close follows in each case.
  */
-int offline_open(struct offline *offline, const char *path, store_progress_fn *progress,
-                 void *context, struct store_report *report, struct store_error *error);
+int offline_open(struct offline *offline, struct store_error *error);
 
 /* Opens the base as an engine that can be asked, where it is not, and verifies it once more. */
 int offline_open_engine(struct offline *offline, struct store_error *error);

@@ -174,15 +174,19 @@ static int fill(struct rescue *rescue, const struct store_options *options,
 }
 
 int store_salvage(const char *from, const struct store_options *options, store_mend_fn *mend_rest,
-                  struct store_report **result, struct store_error *error)
+                  store_value_fn *is_value, struct store_report **result, struct store_error *error)
 {
     struct rescue rescue = {.mend = mend_rest};
     struct store_report *report = store_report_new();
     *result = NULL;
     if (report == NULL)
         return (int)store_fail(error, STORE_NO_MEMORY, "out of memory");
-    int rc =
-        offline_open(&rescue.offline, from, options->progress, options->context, report, error);
+    rescue.offline = (struct offline){.path = from,
+                                      .is_value = is_value,
+                                      .progress = options->progress,
+                                      .context = options->context,
+                                      .report = report};
+    int rc = offline_open(&rescue.offline, error);
     if (rc == 0)
         rc = check_place(from, options->directory, error);
     if (rc == 0)

@@ -32,7 +32,8 @@ typedef int store_mend_fn(const struct store_mending *mending, struct store_erro
  *
  * Where the engine's state is not good, and the log alone does not make up for it, what can be read
  * of the state is taken, and the log behind it: `partial` in the report, which says what is lost.
- * So one bad page costs what is in it. What is saved then is no state that ever was: entries are
+ * So one bad page costs what is in it, and a value that `is_value` (NULL: nobody) takes for none
+ * its key. What is saved then is no state that ever was: entries are
  * missing. The index of expiries is made of the keys that are there, and `mend` (NULL: nobody)
  * makes the tables of others agree, whether the state is good or not; `repairs` in the report says
  * what there was to do.
@@ -42,6 +43,7 @@ typedef int store_mend_fn(const struct store_mending *mending, struct store_erro
  * store_inspect and of store_fill_begin; `*report` is NULL then.
  */
 int store_salvage(const char *from, const struct store_options *options, store_mend_fn *mend,
-                  struct store_report **report, struct store_error *error);
+                  store_value_fn *is_value, struct store_report **report,
+                  struct store_error *error);
 
 #endif

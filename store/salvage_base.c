@@ -87,10 +87,10 @@ static void tell_hole(const struct partly *partly, struct slice before, struct s
 
 static int take_key(struct partly *partly, struct slice key, struct slice value)
 {
-    struct keys_entry entry;
-    if (key.size == 0 || key.size > KEYS_MAX_KEY || keys_decode(value, &entry) != 0 ||
-        entry.version == 0 || entry.version > partly->seq) {
-        tell_entry(partly, key, "what is stored is no entry");
+    const struct entry_rules rules = {partly->seq, partly->offline->is_value};
+    const char *fault = entry_fault(&rules, key, value);
+    if (fault != NULL) {
+        tell_entry(partly, key, fault);
         return 0;
     }
     partly->taken++;

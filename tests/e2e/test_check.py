@@ -12,7 +12,7 @@ import tempfile
 import time
 import unittest
 
-from harness import CUBBYD, LONG, MIB, Client, Daemon, eventually, run, seeded
+from harness import CUBBYD, LONG, MIB, Client, Daemon, eventually, pack, run, seeded
 from test_checkpoints import checkpoint, checkpoints, put_many
 from test_crash import engines
 from workload import History, Load, observe
@@ -349,6 +349,64 @@ class Salvages(DirectoryTest):
                     self.assertIn(f"{os.path.basename(file)} is damaged at offset 64", out)
                 self.assertRegex(out, r"nothing in [^\n]* can be saved")
             self.assertFalse(os.path.exists(self.saved))
+
+
+class LmdbFiles(DirectoryTest):
+    """What LMDB itself does not look at."""
+
+    def stored(self, **entries):
+        with Daemon("--engine", "lmdb", data=self.data) as daemon:
+            with Client(daemon) as client:
+                for key, value in entries.items():
+                    client.call("put", key, value)
+            daemon.stop()
+        return os.path.join(self.data, "lmdb", "data.mdb")
+
+    def test_a_value_that_is_no_messagepack_is_damage_and_a_salvage_leaves_it_out(self):
+        path = self.stored(good="kept", bad="some text")
+        with open(path, "r+b") as file:
+            content = file.read()
+            self.assertIn(pack("some text"), content)
+            file.seek(0)
+            file.write(content.replace(pack("some text"), b"\xa7some text"))  # shorter than there is
+        for log in os.listdir(self.data):  # or a salvage has all from there
+            if log.startswith("log-"):
+                with open(os.path.join(self.data, log), "r+b") as file:
+                    file.seek(100)
+                    file.write(b"damage")
+        status, lines, _ = check(self.data)
+        said = "lmdb is damaged: in table keys, bad: its value is none: it is not one whole MessagePack object"
+        self.assertEqual(status, 1)
+        self.assertIn(said, told(lines, "damaged"))
+        self.assertIn(said, self.salvage(self.data, status=1))
+        with Daemon(data=self.saved) as daemon, Client(daemon) as client:
+            self.assertEqual(client.call("get", "good")[0], "kept")
+            self.assertIsNone(client.call("get", "bad"))
+
+    def test_a_file_that_ends_too_soon_is_named_by_check_and_start(self):
+        path = self.stored(**{f"key{number}": "x" * 3000 for number in range(100)})
+        size = os.path.getsize(path)
+        for cut in (1, 4096, size // 2):
+            os.truncate(path, size - cut)
+            said = f"{path} is damaged at offset {size - cut}: it ends there"
+            status, lines, err = check(self.data)
+            self.assertEqual((status, err), (1, ""))
+            self.assertTrue(told(lines, "damaged")[0].startswith(said), lines)
+            status, _, err = run("--data", self.data, "--listen", f"ipc://{self.root}/r",
+                                 "--publish", f"ipc://{self.root}/p")
+            self.assertEqual(status, 1)
+            self.assertTrue(err.startswith("cubbyd: " + said), err)
+
+    def test_a_file_that_is_cut_under_a_daemon_ends_it_with_a_line(self):
+        with Daemon("--engine", "lmdb", data=self.data) as daemon:
+            with Client(daemon) as client:
+                for number in range(100):
+                    client.call("put", f"key{number}", "x" * 3000)
+                checkpoint(client)
+                os.truncate(os.path.join(self.data, "lmdb", "data.mdb"), 8192)
+                client.send_request(1, "get", "key50")
+                daemon.wait_for_line("cubbyd: a mapped file cannot be read (SIGBUS)")
+                self.assertEqual(daemon.wait(), -signal.SIGBUS)
 
 
 class Flips(DirectoryTest):

@@ -101,7 +101,7 @@ ON_EACH_ENGINE(a_body_that_is_not_taken_for_one_is_told)
     open_all();
     fill_queues();
     close_all();
-    cr_assert_eq(store_inspect(live, check_bodies, NULL, NULL, &report, &error), 0, "%s",
+    cr_assert_eq(store_inspect(live, check_bodies, NULL, NULL, NULL, &report, &error), 0, "%s",
                  error.message);
     cr_assert(says("the job's body is not one"));
 }

@@ -89,7 +89,7 @@ static void check_directory(const char *path)
 {
     struct store_error error = {.message = ""};
     store_report_free(&report);
-    cr_assert_eq(store_inspect(path, queues_check, NULL, NULL, &report, &error), 0, "%s",
+    cr_assert_eq(store_inspect(path, queues_check, NULL, NULL, NULL, &report, &error), 0, "%s",
                  error.message);
 }
 
@@ -155,7 +155,7 @@ static void copy_live(void)
     store_report_free(&report);
     close_copy();
     ok(engine_memory.open(&copy, &nowhere, &mark, &error));
-    ok(store_inspect(live, take_copy, NULL, NULL, &report, &error));
+    ok(store_inspect(live, take_copy, NULL, NULL, NULL, &report, &error));
 }
 
 static void write_copy(const char *engine)

@@ -117,7 +117,7 @@ static void salvage_with(store_mend_fn *mender)
     struct store_options options = {.directory = saved};
     remove_tree(saved);
     store_report_free(&report);
-    int rc = store_salvage(copied, &options, mender, &report, &error);
+    int rc = store_salvage(copied, &options, mender, NULL, &report, &error);
     cr_assert_eq(rc, 0, "code %d: %s", rc, error.message);
 }
 

@@ -517,8 +517,8 @@ static void check_tables(void)
 {
     struct store_report *report;
     struct store_error error = {.message = ""};
-    cr_assert_eq(store_inspect(fixture_directory, queues_check, NULL, NULL, &report, &error), 0,
-                 "CUBBY_SEED=%llu: %s", (unsigned long long)check.seed, error.message);
+    cr_assert_eq(store_inspect(fixture_directory, queues_check, NULL, NULL, NULL, &report, &error),
+                 0, "CUBBY_SEED=%llu: %s", (unsigned long long)check.seed, error.message);
     cr_assert_eq(report->damages_in_all, 0, "CUBBY_SEED=%llu: %s", (unsigned long long)check.seed,
                  report->damages[0].message);
     store_report_free(&report);

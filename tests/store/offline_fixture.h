@@ -299,7 +299,7 @@ static inline int inspect(struct fixture *f, const char *path)
 {
     store_report_free(&f->report);
     f->error.message[0] = '\0';
-    return store_inspect(path, NULL, NULL, NULL, &f->report, &f->error);
+    return store_inspect(path, NULL, NULL, NULL, NULL, &f->report, &f->error);
 }
 
 static inline void inspect_copy(struct fixture *f)
@@ -322,7 +322,7 @@ static inline int salvage(struct fixture *f)
     store_report_free(&f->report);
     remove_tree(f->saved);
     f->error.message[0] = '\0';
-    return store_salvage(f->copy, &options, NULL, &f->report, &f->error);
+    return store_salvage(f->copy, &options, NULL, NULL, &f->report, &f->error);
 }
 
 /* Saves what is whole of the copy; the seq up to which it starts as a store again. */

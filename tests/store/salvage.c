@@ -116,19 +116,23 @@ Test(salvage, goes_into_a_new_directory_that_is_nowhere_in_the_old_one)
     write_many(f, 3);
     take_copy(f);
     snprintf(path, sizeof path, "%s/", f->copy);
-    cr_assert_eq(store_salvage(f->copy, &options, NULL, &f->report, &f->error), STORE_INVALID);
+    cr_assert_eq(store_salvage(f->copy, &options, NULL, NULL, &f->report, &f->error),
+                 STORE_INVALID);
     path_in_copy(f, "new", path);
-    cr_assert_eq(store_salvage(f->copy, &options, NULL, &f->report, &f->error), STORE_INVALID);
+    cr_assert_eq(store_salvage(f->copy, &options, NULL, NULL, &f->report, &f->error),
+                 STORE_INVALID);
     cr_assert_not_null(strstr(f->error.message, "not to be changed"), "%s", f->error.message);
     path_in_copy(f, "new/er", path);
-    cr_assert_eq(store_salvage(f->copy, &options, NULL, &f->report, &f->error), STORE_INVALID);
+    cr_assert_eq(store_salvage(f->copy, &options, NULL, NULL, &f->report, &f->error),
+                 STORE_INVALID);
     snprintf(path, sizeof path, "%s", f->live);
-    cr_assert_neq(store_salvage(f->copy, &options, NULL, &f->report, &f->error), 0);
+    cr_assert_neq(store_salvage(f->copy, &options, NULL, NULL, &f->report, &f->error), 0);
     cr_assert_eq(mkdir(f->saved, 0700), 0);
     snprintf(path, sizeof path, "%s/file", f->saved);
     write_path(path, "x", 1);
     snprintf(path, sizeof path, "%s", f->saved);
-    cr_assert_eq(store_salvage(f->copy, &options, NULL, &f->report, &f->error), STORE_INVALID);
+    cr_assert_eq(store_salvage(f->copy, &options, NULL, NULL, &f->report, &f->error),
+                 STORE_INVALID);
     cr_assert_null(f->report);
     inspect_copy(f);
     cr_assert_eq(f->report->damages_in_all, 0);
@@ -140,7 +144,7 @@ Test(salvage, may_change_the_engine_and_gives_a_new_epoch)
     struct store_options options = {.directory = f->saved, .engine = "lmdb"};
     write_many(f, 30);
     take_copy(f);
-    cr_assert_eq(store_salvage(f->copy, &options, NULL, &f->report, &f->error), 0);
+    cr_assert_eq(store_salvage(f->copy, &options, NULL, NULL, &f->report, &f->error), 0);
     old = f->report->state;
     cr_assert_eq(inspect(f, f->saved), 0);
     cr_assert_str_eq(f->report->state.engine, "lmdb");
@@ -335,6 +339,114 @@ Test(salvage, of_lmdb_with_pages_that_are_bad_in_their_heads_reads_on_behind_the
     cr_assert_eq(met, ENOUGH);
     free(good.bytes);
     check_saved(own, lost);
+    fixture_free(own);
+}
+
+/* LMDB would read behind the end of the file, and end the process by that. */
+Test(salvage, of_lmdb_whose_file_ends_too_soon_says_so_and_takes_what_is_there)
+{
+    enum { PAGE = 4096 };
+    static const size_t cuts[] = {1, PAGE, 3 * PAGE + 5, 20 * PAGE, 60 * PAGE};
+    char path[PATH_SIZE];
+    unsigned parts = 0;
+    struct fixture *own = fixture_new("lmdb");
+    put_many(own);
+    close_store(own);
+    path_in_copy(own, "lmdb/data.mdb", path);
+    struct content good = read_path(path);
+    for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
+        write_path(path, good.bytes, good.size - cuts[i]);
+        inspect_copy(own);
+        cr_assert(says(own, "lmdb/data.mdb is damaged at offset"), "cut by %zu", cuts[i]);
+        cr_assert(says(own, "it ends there"), "%s", own->report->damages[0].message);
+        cr_assert_not(own->report->starts);
+        cr_assert_eq(open_store(own, own->copy), STORE_CORRUPT);
+        cr_assert(strstr(own->error.message, "it ends there") != NULL, "%s", own->error.message);
+        int rc = salvage(own);
+        cr_assert(rc == 0 || rc == STORE_CORRUPT, "code %d: %s", rc, own->error.message);
+        parts += rc == 0 && own->report->partial;
+    }
+    cr_assert_gt(parts, 0);
+    free(good.bytes);
+    fixture_free(own);
+}
+
+static void delete_many(struct fixture *own)
+{
+    char key[NAME_SIZE];
+    for (unsigned i = 0; i < MANY; i++) {
+        snprintf(key, sizeof key, "many-%06u", i);
+        store_begin(own->store, START_MS);
+        cr_assert_eq(keys_delete(&own->keys, slice_of_text(key)), 0);
+        cr_assert_eq(store_end(own->store, NULL), 0);
+    }
+    cr_assert_eq(store_commit(own->store), 0);
+    write_checkpoint(own);
+}
+
+static void put_one(struct fixture *own, const char *key)
+{
+    store_begin(own->store, START_MS);
+    cr_assert_eq(keys_put(&own->keys, slice_of_text(key), slice_of_text("value"), 0), 0);
+    cr_assert_eq(store_end(own->store, NULL), 0);
+    cr_assert_eq(store_commit(own->store), 0);
+}
+
+/* LMDB need not have written a page that nothing leads to. */
+Test(salvage, of_lmdb_whose_file_lacks_only_free_pages_has_nothing_to_save)
+{
+    enum { PAGE = 4096 };
+    char path[PATH_SIZE];
+    unsigned good_cuts = 0;
+    struct fixture *own = fixture_new("lmdb");
+    put_many(own);
+    delete_many(own);
+    for (unsigned i = 0; i < 5; i++) { /* pages at the beginning get free, and are taken */
+        put_one(own, "new");
+        write_checkpoint(own);
+    }
+    close_store(own);
+    take_copy(own);
+    path_in_copy(own, "lmdb/data.mdb", path);
+    struct content good = read_path(path);
+    for (size_t size = good.size - PAGE; size > 0; size -= PAGE) {
+        write_path(path, good.bytes, size);
+        inspect_copy(own);
+        if (own->report->damages_in_all > 0)
+            break;
+        good_cuts++;
+    }
+    cr_assert_gt(good_cuts, 0);
+    write_path(path, good.bytes, good.size - PAGE * good_cuts);
+    own->engine = NULL;
+    open_well(own, own->copy);
+    put_one(own, "new");
+    write_checkpoint(own);
+    free(good.bytes);
+    fixture_free(own);
+}
+
+static bool is_not_the_2501st(struct slice value)
+{
+    return !slice_equal(value, slice_of_text("value 2501 of many"));
+}
+
+Test(salvage, leaves_out_a_key_whose_value_is_none)
+{
+    struct fixture *own = fixture_new("lmdb");
+    struct store_options options = {.directory = own->saved};
+    put_many(own);
+    cr_assert_eq(
+        store_inspect(own->copy, NULL, is_not_the_2501st, NULL, NULL, &own->report, &own->error),
+        0);
+    cr_assert(says(own, "in table keys, many-002501: its value is none"));
+    store_report_free(&own->report);
+    cr_assert_eq(
+        store_salvage(own->copy, &options, NULL, is_not_the_2501st, &own->report, &own->error), 0,
+        "%s", own->error.message);
+    cr_assert(own->report->partial);
+    cr_assert_eq(own->report->lost[STORE_KEYS], 1);
+    check_saved(own, 1);
     fixture_free(own);
 }
 
