@@ -1,14 +1,13 @@
 #include <stdio.h>
 
 #include "bindings/c/copy.h"
+#include "tests/bindings/fixture.h"
 #include "tests/bindings/script.h"
 
 #include <criterion/criterion.h>
 
 /* What a mirror asks for, what its copy holds, and what it tells. */
 
-static struct peer peer;
-static struct cubby *cubby;
 static struct script script;
 static struct cubby_mirror *mirror;
 
@@ -16,18 +15,6 @@ static struct cubby_mirror *mirror;
 static char told[1024];
 static unsigned events;
 static unsigned close_after;
-
-static void start(void)
-{
-    peer_open(&peer);
-    cubby = peer_client(&peer);
-}
-
-static void stop(void)
-{
-    cubby_close(&cubby);
-    peer_close(&peer);
-}
 
 TestSuite(mirrors, .init = start, .fini = stop);
 

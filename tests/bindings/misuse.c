@@ -9,24 +9,9 @@
 #include <unistd.h>
 #include <zmq.h>
 
-#include "tests/bindings/peer.h"
+#include "tests/bindings/fixture.h"
 
 #include <criterion/criterion.h>
-
-static struct peer peer;
-static struct cubby *cubby;
-
-static void start(void)
-{
-    peer_open(&peer);
-    cubby = peer_client(&peer);
-}
-
-static void stop(void)
-{
-    cubby_close(&cubby);
-    peer_close(&peer);
-}
 
 TestSuite(misuse, .init = start, .fini = stop);
 

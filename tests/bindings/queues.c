@@ -1,26 +1,13 @@
 #include <stdio.h>
 
+#include "tests/bindings/fixture.h"
 #include "tests/bindings/script.h"
 
 #include <criterion/criterion.h>
 
 /* What each function of the queues sends, and what it makes of the answers. */
 
-static struct peer peer;
-static struct cubby *cubby;
 static struct script script;
-
-static void start(void)
-{
-    peer_open(&peer);
-    cubby = peer_client(&peer);
-}
-
-static void stop(void)
-{
-    cubby_close(&cubby);
-    peer_close(&peer);
-}
 
 TestSuite(queues, .init = start, .fini = stop);
 

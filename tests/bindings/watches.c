@@ -1,28 +1,15 @@
 #include <stdio.h>
 
+#include "tests/bindings/fixture.h"
 #include "tests/bindings/script.h"
 
 #include <criterion/criterion.h>
 
 /* What a watch sends, and what it makes of the answers. */
 
-static struct peer peer;
-static struct cubby *cubby;
 static struct script script;
 static struct cubby_watch *watch;
 static struct cubby_watch_page *page;
-
-static void start(void)
-{
-    peer_open(&peer);
-    cubby = peer_client(&peer);
-}
-
-static void stop(void)
-{
-    cubby_close(&cubby);
-    peer_close(&peer);
-}
 
 TestSuite(watches, .init = start, .fini = stop);
 

@@ -101,24 +101,12 @@ static void run(struct fixture *fixture, unsigned *seed, unsigned requests, unsi
 /* The changes since then, and what is there. */
 static void see(struct fixture *fixture, uint64_t since, struct buffer *state)
 {
-    struct store_history_change change;
-    struct store_history *history;
     buffer_append(state, fixture->replies.data, fixture->replies.size);
     buffer_clear(&fixture->replies);
     fixture_send(fixture, 0, "scan", "[{\"limit\":10000}]");
     buffer_append(state, fixture->replies.data, fixture->replies.size);
     buffer_clear(&fixture->replies);
-    cr_assert_eq(store_history_open(fixture->store, &history), 0);
-    cr_assert_eq(store_history_seek(history, since), 0);
-    while (store_history_next(history, &change) == 0) {
-        buffer_append(state, &change.seq, sizeof change.seq);
-        buffer_append(state, &change.index, sizeof change.index);
-        buffer_append(state, &change.count, sizeof change.count);
-        buffer_append(state, &change.change, sizeof change.change);
-        buffer_append_slice(state, change.key);
-        buffer_append_slice(state, change.value);
-    }
-    store_history_close(&history);
+    fixture_see_changes(fixture, since, state);
 }
 
 Test(eviction, many_requests_in_one_turn_evict_the_same_as_many_turns)

@@ -229,3 +229,20 @@ const char *fixture_call(struct fixture *fixture, const char *method, const char
     unpack_text(buffer_slice(&fixture->replies, 0), text, sizeof text);
     return text;
 }
+
+void fixture_see_changes(struct fixture *fixture, uint64_t since, struct buffer *state)
+{
+    struct store_history_change change;
+    struct store_history *history;
+    cr_assert_eq(store_history_open(fixture->store, &history), 0);
+    cr_assert_eq(store_history_seek(history, since), 0);
+    while (store_history_next(history, &change) == 0) {
+        buffer_append(state, &change.seq, sizeof change.seq);
+        buffer_append(state, &change.index, sizeof change.index);
+        buffer_append(state, &change.count, sizeof change.count);
+        buffer_append(state, &change.change, sizeof change.change);
+        buffer_append_slice(state, change.key);
+        buffer_append_slice(state, change.value);
+    }
+    store_history_close(&history);
+}

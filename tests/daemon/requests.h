@@ -30,6 +30,9 @@ void fixture_close(struct fixture *fixture);
 /* Ends the turn: all that was sent holds. */
 void fixture_commit(struct fixture *fixture);
 
+/* Appends the changes since then, each with all that it says, as bytes. */
+void fixture_see_changes(struct fixture *fixture, uint64_t since, struct buffer *state);
+
 /*
  * Sends [0, msgid, method, params], where `params` is text in a small language: JSON without
  * white space. Returns the reply as such text; it lives until the next call.

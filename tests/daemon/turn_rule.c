@@ -106,23 +106,11 @@ static void run(struct fixture *fixture, unsigned seed, unsigned turn, struct bu
 /* All that can be seen from outside, as bytes. The epoch is each store's own. */
 static void see(struct fixture *fixture, struct buffer *state)
 {
-    struct store_history_change change;
-    struct store_history *history;
     buffer_clear(&fixture->replies);
     fixture_send(fixture, 0, "scan", "[{\"limit\":10000}]");
     fixture_send(fixture, 0, "count", "[]");
     buffer_append(state, fixture->replies.data, fixture->replies.size);
-    cr_assert_eq(store_history_open(fixture->store, &history), 0);
-    cr_assert_eq(store_history_seek(history, 0), 0);
-    while (store_history_next(history, &change) == 0) {
-        buffer_append(state, &change.seq, sizeof change.seq);
-        buffer_append(state, &change.index, sizeof change.index);
-        buffer_append(state, &change.count, sizeof change.count);
-        buffer_append(state, &change.change, sizeof change.change);
-        buffer_append_slice(state, change.key);
-        buffer_append_slice(state, change.value);
-    }
-    store_history_close(&history);
+    fixture_see_changes(fixture, 0, state);
 }
 
 static void mask_epochs(const char *epoch, struct buffer *bytes)

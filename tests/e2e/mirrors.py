@@ -179,23 +179,12 @@ class Disconnected(Exception):
     pass
 
 
-class Mirror(threading.Thread):
-    """What the two kinds share: a copy, where it is in history, and a thread that follows."""
+class Background(threading.Thread):
+    """A thread that runs until it sees `stopping`: for as long as its `with` lasts."""
 
-    def __init__(self, daemon, prefix="", endpoint=None, pause=None, path=None):
+    def __init__(self):
         super().__init__(daemon=True)
-        self.daemon_process = daemon  # None: another process starts and kills it
-        self.endpoint = endpoint or daemon.endpoint
-        self.prefix = prefix
-        self.pause = pause or (lambda: None)  # called after each message
-        self.path = path  # of a file that the copy is kept in, for a mirror that is killed
-        self.state, self.place, self.epoch = None, 0, None
-        self.target = None  # seq at which it is finished
         self.stopping = False
-        self.failure = None
-        self.judge = Judge(prefix)
-        self.fresh_starts = self.breaks = self.messages = self.largest = 0
-        self._restore()
 
     def __enter__(self):
         self.start()
@@ -204,6 +193,24 @@ class Mirror(threading.Thread):
     def __exit__(self, *_):
         self.stopping = True
         self.join(DEADLINE_S)
+
+
+class Mirror(Background):
+    """What the two kinds share: a copy, where it is in history, and a thread that follows."""
+
+    def __init__(self, daemon, prefix="", endpoint=None, pause=None, path=None):
+        super().__init__()
+        self.daemon_process = daemon  # None: another process starts and kills it
+        self.endpoint = endpoint or daemon.endpoint
+        self.prefix = prefix
+        self.pause = pause or (lambda: None)  # called after each message
+        self.path = path  # of a file that the copy is kept in, for a mirror that is killed
+        self.state, self.place, self.epoch = None, 0, None
+        self.target = None  # seq at which it is finished
+        self.failure = None
+        self.judge = Judge(prefix)
+        self.fresh_starts = self.breaks = self.messages = self.largest = 0
+        self._restore()
 
     def _restore(self):
         if self.path and os.path.exists(self.path):
@@ -461,24 +468,15 @@ class BroadcastMirror(Mirror):
         return []
 
 
-class Writers(threading.Thread):
+class Writers(Background):
     """Random transactions, several of them on their way, through whatever happens to the daemon."""
 
     def __init__(self, daemon, randomness, value_size=200, window=20, keys=60):
-        super().__init__(daemon=True)
+        super().__init__()
         self.daemon_process = daemon
         self.randomness = randomness
         self.value_size, self.window, self.keys = value_size, window, keys
         self.replies = 0
-        self.stopping = False
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopping = True
-        self.join(DEADLINE_S)
 
     def wait(self, replies, seconds=DEADLINE_S):
         """Until so many more transactions were answered."""

@@ -7,6 +7,7 @@
 
 #include "store/log.h"
 #include "store/segment.h"
+#include "tests/store/files.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -205,33 +206,6 @@ static inline void commit_many(struct fixture *f, size_t groups, size_t size)
 {
     for (size_t i = 0; i < groups; i++)
         commit(f, size);
-}
-
-/* A whole file in memory. */
-struct content {
-    uint8_t *bytes;
-    size_t size;
-};
-
-static inline struct content read_path(const char *path)
-{
-    struct content content = {0};
-    int file = open(path, O_RDONLY);
-    struct stat status;
-    cr_assert(file >= 0 && fstat(file, &status) == 0, "%s", path);
-    content.size = (size_t)status.st_size;
-    content.bytes = malloc(content.size + 1);
-    cr_assert_eq(pread(file, content.bytes, content.size, 0), (ssize_t)content.size);
-    close(file);
-    return content;
-}
-
-static inline void write_path(const char *path, const void *bytes, size_t size)
-{
-    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    cr_assert(file >= 0);
-    cr_assert_eq(pwrite(file, bytes, size, 0), (ssize_t)size);
-    close(file);
 }
 
 /* All segment files as they are, to come back to. */

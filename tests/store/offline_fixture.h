@@ -10,6 +10,7 @@
 
 #include "store/keys.h"
 #include "store/salvage.h"
+#include "tests/store/files.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -205,32 +206,6 @@ static inline void write_checkpoint(struct fixture *f)
 }
 
 /* Files. */
-
-struct content {
-    uint8_t *bytes;
-    size_t size;
-};
-
-static inline struct content read_path(const char *path)
-{
-    struct content content = {0};
-    struct stat status;
-    int file = open(path, O_RDONLY);
-    cr_assert(file >= 0 && fstat(file, &status) == 0, "%s", path);
-    content.size = (size_t)status.st_size;
-    content.bytes = malloc(content.size + 1);
-    cr_assert_eq(pread(file, content.bytes, content.size, 0), (ssize_t)content.size);
-    close(file);
-    return content;
-}
-
-static inline void write_path(const char *path, const void *bytes, size_t size)
-{
-    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    cr_assert(file >= 0, "%s", path);
-    cr_assert_eq(pwrite(file, bytes, size, 0), (ssize_t)size);
-    close(file);
-}
 
 static inline void copy_tree(const char *from, const char *to)
 {
