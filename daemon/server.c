@@ -329,6 +329,16 @@ static void count_turn(struct server *server, size_t requests, uint64_t took_us)
     }
 }
 
+/* One step at least; what is left is for the next turn, so that requests get between. */
+static void expire(struct server *server, uint64_t time_ms, uint64_t begin_us)
+{
+    bool more = true;
+    while (more) {
+        more = service_expire(&server->service, time_ms);
+        more = more && clock_us() - begin_us < TURN_MAX_EXPIRY_US;
+    }
+}
+
 static int turn(struct server *server)
 {
     uint64_t begin_us = clock_us();
@@ -337,7 +347,8 @@ static int turn(struct server *server)
     server->counters.waiting = broadcast_waiting(server->broadcast);
     server->service.announce = broadcast_wants_queues(server->broadcast);
     exchanges_begin(server->exchanges, begin_us, time_ms, server->wakeups.waited);
-    service_begin_turn(&server->service, time_ms, TURN_MAX_EXPIRIES, TURN_MAX_JOB_EXPIRIES);
+    service_begin_turn(&server->service, time_ms);
+    expire(server, time_ms, begin_us);
     exchanges_drain(server->exchanges);
     int rc = commit(server, time_ms);
     size_t requests = exchanges_count(server->exchanges);

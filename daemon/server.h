@@ -16,8 +16,7 @@
 #include "daemon/journal.h"
 
 enum {
-    TURN_MAX_EXPIRIES = 4,     /* expiry transactions that one turn makes, of keys */
-    TURN_MAX_JOB_EXPIRIES = 2, /* and of jobs, for each of which there is more to do */
+    TURN_MAX_EXPIRY_US = 5000, /* before a turn begins no further step of what is due by time */
     TURN_MAX_HISTORY_US = 500, /* that one turn reads history for watches, while none else waits */
     SERVER_HISTORY_SHARE = 10, /* while requests come it may take one in so many of all moments, */
     SERVER_QUIET_US = 10000,   /* and all of them when none came for so long */

@@ -30,7 +30,7 @@ void service_free(struct service *service)
 }
 
 /*
- * Keys that expired but still wait for service_begin_turn: before something writes one of them, its
+ * Keys that expired but still wait for service_expire: before something writes one of them, its
  * `expire` change has to be made, in a transaction before.
  */
 static int expire_written(struct service *service, uint64_t now_ms, enum wire_method method,
@@ -177,25 +177,25 @@ void service_refuse(struct service *service, const struct wire_request *request,
     wire_pack_error_reply(out, request, &error);
 }
 
-static void expire_keys(struct service *service, uint64_t now_ms, unsigned limit)
+/* Whether more are due. */
+static bool expire_keys(struct service *service, uint64_t now_ms)
 {
-    uint32_t expired = 1;
-    for (unsigned i = 0; i < limit && expired > 0 && keys_due(&service->keys, now_ms); i++) {
-        if (keys_expire(&service->keys, now_ms, &expired) != 0)
-            return; /* no space for the record: they stay absent, and are tried again */
-        service->counters->expired += expired;
-    }
+    uint32_t expired = 0;
+    if (!keys_due(&service->keys, now_ms) || keys_expire(&service->keys, now_ms, &expired) != 0)
+        return false; /* no space for the record: they stay absent, and are tried again */
+    service->counters->expired += expired;
+    return expired > 0 && keys_due(&service->keys, now_ms);
 }
 
-/* Leases, delays, ttls, pauses: what is left after `limit` transactions is for the next turn. */
-static void expire_jobs(struct service *service, uint64_t now_ms, unsigned limit)
+/* Leases, delays, ttls, pauses. Whether more are due. */
+static bool expire_jobs(struct service *service, uint64_t now_ms)
 {
-    bool more = queues_next_due(service->queues) <= now_ms;
-    for (unsigned i = 0; i < limit && more; i++) {
-        if (queues_expire(service->queues, now_ms, &more) != 0)
-            return;
-        waits_wake(service);
-    }
+    bool more;
+    if (queues_next_due(service->queues) > now_ms ||
+        queues_expire(service->queues, now_ms, &more) != 0)
+        return false;
+    waits_wake(service);
+    return more;
 }
 
 static void take_back_deliveries(struct service *service, uint64_t now_ms)
@@ -211,18 +211,22 @@ static void take_back_deliveries(struct service *service, uint64_t now_ms)
     deliveries_clear(deliveries);
 }
 
-void service_begin_turn(struct service *service, uint64_t now_ms, unsigned of_keys,
-                        unsigned of_jobs)
+void service_begin_turn(struct service *service, uint64_t now_ms)
 {
     backups_expire(&service->backups, now_ms);
     take_back_deliveries(service, now_ms);
-    expire_keys(service, now_ms, of_keys);
-    expire_jobs(service, now_ms, of_jobs);
     if (service->unmatched) {
         service->unmatched = false;
         waits_wake_all(service);
     }
+}
+
+bool service_expire(struct service *service, uint64_t now_ms)
+{
+    bool more_keys = expire_keys(service, now_ms);
+    bool more_jobs = expire_jobs(service, now_ms);
     waits_expire(service, now_ms);
+    return more_keys || more_jobs;
 }
 
 int service_end_turn(struct service *service, uint64_t now_ms)

@@ -53,13 +53,15 @@ void service_prefetch(struct service *service, const struct slice *keys, unsigne
 void service_refuse(struct service *service, const struct wire_request *request,
                     enum wire_code code, const char *message, struct buffer *out);
 
+/* Begins a turn: gives back the jobs of undelivered replies. */
+void service_begin_turn(struct service *service, uint64_t now_ms);
+
 /*
- * Begins a turn: gives back the jobs of undelivered replies, and does what is due by time, in so
- * many transactions of a thousand keys or jobs each at most. What is left of keys is absent to
- * every request all the same; what is left of jobs is for the next turn.
+ * A step of what is due by time: a transaction of at most 1,000 keys, one of at most
+ * QUEUE_MAX_EXPIRED jobs, and waits. Whether more is due. What is left of keys is absent to every
+ * request all the same; what is left of jobs is for the next turn.
  */
-void service_begin_turn(struct service *service, uint64_t now_ms, unsigned of_keys,
-                        unsigned of_jobs);
+bool service_expire(struct service *service, uint64_t now_ms);
 
 /* Ends it, right before store_commit: the last transaction. Results as of that. */
 int service_end_turn(struct service *service, uint64_t now_ms);
@@ -76,7 +78,10 @@ void service_abandon(struct service *service, enum wire_code code, const char *m
 /* Ends all waits and watches: the daemon stops. The last messages are in the outbox. */
 void service_stop(struct service *service);
 
-/* A time, ms since 1970, before which service_begin_turn has nothing to do; UINT64_MAX: never. */
+/*
+ * A time, ms since 1970, before which service_begin_turn and service_expire have nothing to do;
+ * UINT64_MAX: never.
+ */
 uint64_t service_next_due(struct service *service);
 
 #endif

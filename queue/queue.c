@@ -222,7 +222,7 @@ int queue_take(struct queues *queues, struct slice name, bool pop, uint64_t leas
     struct queue *queue = registry_find(&queues->registry, name);
     if (queue == NULL || queue->now.counts.jobs[JOB_READY] == 0 || is_paused(queue, now_ms))
         return STORE_NOT_FOUND;
-    for (unsigned tries = 0; tries < QUEUE_MAX_EXPIRED; tries++) {
+    for (unsigned tries = 0; tries < QUEUE_MAX_PASSED; tries++) {
         int rc = first_ready(queues, queue, &record);
         if (rc != 0)
             return rc;

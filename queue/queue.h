@@ -47,7 +47,8 @@ enum {
     QUEUE_MAX_NAME = 255,
     QUEUE_MAX_DEDUP_ID = 256, /* a kind byte and up to 255 bytes */
     QUEUE_MAX_ERROR = 1024,
-    QUEUE_MAX_EXPIRED = 1000,          /* jobs that one transaction of queues_expire moves */
+    QUEUE_MAX_EXPIRED = 250,           /* jobs that one transaction of queues_expire moves */
+    QUEUE_MAX_PASSED = 1000,           /* jobs that are not to be delivered that a take passes */
     QUEUE_MAX_RETRY_DELAY_MS = 300000, /* of doubled retry delays, unless the first is longer */
     QUEUE_FOREIGN_BLOCKS = 1000,       /* of ids, that are left out in another epoch: see ids.c */
     QUEUE_DEFAULT_LEASE_MS = 30000,

@@ -147,7 +147,8 @@ static void read_turn(struct bench *bench, unsigned count)
 static void run_turn(struct bench *bench, unsigned count)
 {
     buffer_clear(&bench->replies);
-    service_begin_turn(&bench->service, START_MS, 1, 1);
+    service_begin_turn(&bench->service, START_MS);
+    service_expire(&bench->service, START_MS);
     read_turn(bench, count);
     for (unsigned i = 0; i < count; i++) {
         bench->starts[i] = bench->replies.size;

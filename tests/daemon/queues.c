@@ -199,7 +199,8 @@ static void end_turn(struct side *of)
 
 static void begin_turn(struct side *of)
 {
-    service_begin_turn(&of->fixture.service, of->fixture.now_ms, 1, 1);
+    service_begin_turn(&of->fixture.service, of->fixture.now_ms);
+    service_expire(&of->fixture.service, of->fixture.now_ms);
 }
 
 /* A turn of one request; what was said in it, until the next call. */
@@ -721,4 +722,25 @@ Test(line, nobody_is_overtaken_while_the_end_of_a_pause_is_still_to_be_carried_o
     cr_assert_str_eq(side->said, "ben:[1,1,c0,[],],\n");
     next_turn();
     cr_assert(said("ann:[1,1,c0,[[#"), "%s", side->said);
+}
+
+/* Time. */
+
+TestSuite(time, .init = setup, .fini = teardown);
+
+Test(time, what_is_due_at_once_is_done_in_steps_that_say_whether_there_is_more)
+{
+    struct service *service = &side->fixture.service;
+    for (int i = 0; i < 2 * QUEUE_MAX_EXPIRED + 10; i++)
+        call(side, "eve", "queue.push", "[\"q\",7,{\"delay\":10}]");
+    side->fixture.now_ms += 10;
+    service_begin_turn(service, side->fixture.now_ms);
+    int steps = 1;
+    while (service_expire(service, side->fixture.now_ms))
+        steps++;
+    cr_assert_geq(steps, 3);
+    call(side, "ann", "queue.purge", "[\"q\",{\"state\":\"ready\"}]");
+    char all[64];
+    snprintf(all, sizeof all, "ann:[1,1,c0,%d,],\n", 2 * QUEUE_MAX_EXPIRED + 10);
+    cr_assert_str_eq(side->said, all);
 }

@@ -92,7 +92,8 @@ static void run(struct fixture *fixture, unsigned seed, unsigned turn, struct bu
     for (unsigned i = 0; i < REQUESTS; i++) {
         if (i % TURN == 0) {
             fixture->now_ms += 7;
-            service_begin_turn(&fixture->service, fixture->now_ms, 1, 1);
+            service_begin_turn(&fixture->service, fixture->now_ms);
+            service_expire(&fixture->service, fixture->now_ms);
         }
         random_request(&seed, method, params);
         fixture_send(fixture, i, method, params);

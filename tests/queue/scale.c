@@ -109,7 +109,7 @@ Test(scale, a_take_does_not_walk_all_jobs_that_a_lowered_limit_stops)
     begin();
     cr_assert_eq(queue_take(queues, text("q"), false, 0, &job), STORE_NOT_FOUND);
     end();
-    cr_assert_eq(count_of("q", JOB_DEAD), QUEUE_MAX_EXPIRED);
+    cr_assert_eq(count_of("q", JOB_DEAD), QUEUE_MAX_PASSED);
 }
 
 Test(scale, many_queues_are_found_by_name_and_told_apart)
