@@ -33,6 +33,8 @@ static void clear_result(struct cubby_batch *batch)
 
 void cubby_batch_clear(struct cubby_batch *batch)
 {
+    if (batch == NULL)
+        return;
     buffer_clear(&batch->operations);
     buffer_clear(&batch->guards);
     batch->operation_count = 0;
@@ -55,7 +57,7 @@ void cubby_batch_free(struct cubby_batch **batch)
 
 size_t cubby_batch_count(const struct cubby_batch *batch)
 {
-    return batch->operation_count;
+    return batch != NULL ? batch->operation_count : 0;
 }
 
 /* ---- Building ------------------------------------------------------------------------------- */
@@ -86,6 +88,8 @@ static struct buffer *open_operation(struct cubby_batch *batch, const char *meth
 
 size_t cubby_batch_get(struct cubby_batch *batch, struct cubby_bytes key)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_get(open_operation(batch, "get"), key);
     return batch->operation_count - 1;
 }
@@ -93,6 +97,8 @@ size_t cubby_batch_get(struct cubby_batch *batch, struct cubby_bytes key)
 size_t cubby_batch_put(struct cubby_batch *batch, struct cubby_bytes key, struct cubby_bytes value,
                        const struct cubby_put_options *options)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     check_value(batch, value);
     params_put(open_operation(batch, "put"), key, value, options);
     return batch->operation_count - 1;
@@ -101,6 +107,8 @@ size_t cubby_batch_put(struct cubby_batch *batch, struct cubby_bytes key, struct
 size_t cubby_batch_delete(struct cubby_batch *batch, struct cubby_bytes key,
                           const struct cubby_delete_options *options)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_delete(open_operation(batch, "delete"), key, options);
     return batch->operation_count - 1;
 }
@@ -108,12 +116,16 @@ size_t cubby_batch_delete(struct cubby_batch *batch, struct cubby_bytes key,
 size_t cubby_batch_increment(struct cubby_batch *batch, struct cubby_bytes key, int64_t delta,
                              const struct cubby_increment_options *options)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_increment(open_operation(batch, "increment"), key, delta, options);
     return batch->operation_count - 1;
 }
 
 size_t cubby_batch_touch(struct cubby_batch *batch, struct cubby_bytes key, uint64_t ttl_ms)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_touch(open_operation(batch, "touch"), key, ttl_ms);
     return batch->operation_count - 1;
 }
@@ -121,12 +133,16 @@ size_t cubby_batch_touch(struct cubby_batch *batch, struct cubby_bytes key, uint
 size_t cubby_batch_scan(struct cubby_batch *batch, const struct cubby_range *range,
                         const struct cubby_scan_options *options)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_scan(open_operation(batch, "scan"), range, options);
     return batch->operation_count - 1;
 }
 
 size_t cubby_batch_count_keys(struct cubby_batch *batch, const struct cubby_range *range)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_count(open_operation(batch, "count"), range);
     return batch->operation_count - 1;
 }
@@ -134,12 +150,16 @@ size_t cubby_batch_count_keys(struct cubby_batch *batch, const struct cubby_rang
 size_t cubby_batch_delete_range(struct cubby_batch *batch, const struct cubby_range *range,
                                 const struct cubby_delete_range_options *options)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_delete_range(open_operation(batch, "delete_range"), range, options);
     return batch->operation_count - 1;
 }
 
 size_t cubby_batch_call(struct cubby_batch *batch, const char *method, struct cubby_bytes params)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     if (method == NULL)
         note_misuse(batch, "an operation without a method");
     if (params.data != NULL)
@@ -154,6 +174,8 @@ size_t cubby_batch_call(struct cubby_batch *batch, const char *method, struct cu
 
 void cubby_batch_guard(struct cubby_batch *batch, struct cubby_bytes key, uint64_t version)
 {
+    if (batch == NULL)
+        return;
     wire_pack_array(&batch->guards, 2);
     wire_pack_key(&batch->guards, slice_of_bytes(key));
     wire_pack_uint(&batch->guards, version);
@@ -165,6 +187,8 @@ void cubby_batch_guard(struct cubby_batch *batch, struct cubby_bytes key, uint64
 size_t cubby_batch_queue_push(struct cubby_batch *batch, struct cubby_bytes queue,
                               struct cubby_bytes body, const struct cubby_push_options *options)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     check_value(batch, body);
     params_queue_push(open_operation(batch, "queue.push"), queue, body, options);
     return batch->operation_count - 1;
@@ -173,6 +197,8 @@ size_t cubby_batch_queue_push(struct cubby_batch *batch, struct cubby_bytes queu
 size_t cubby_batch_queue_reserve(struct cubby_batch *batch, const struct cubby_bytes *queues,
                                  size_t queue_count, const struct cubby_reserve_options *options)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     const struct queue_names names = {queues, queue_count};
     params_queue_reserve(open_operation(batch, "queue.reserve"), names, 0, options);
     return batch->operation_count - 1;
@@ -181,6 +207,8 @@ size_t cubby_batch_queue_reserve(struct cubby_batch *batch, const struct cubby_b
 size_t cubby_batch_queue_pop(struct cubby_batch *batch, const struct cubby_bytes *queues,
                              size_t queue_count, const struct cubby_reserve_options *options)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     const struct queue_names names = {queues, queue_count};
     params_queue_pop(open_operation(batch, "queue.pop"), names, 0, options);
     return batch->operation_count - 1;
@@ -188,6 +216,8 @@ size_t cubby_batch_queue_pop(struct cubby_batch *batch, const struct cubby_bytes
 
 size_t cubby_batch_queue_ack(struct cubby_batch *batch, uint64_t id, uint64_t lease)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_queue_ack(open_operation(batch, "queue.ack"), id, lease);
     return batch->operation_count - 1;
 }
@@ -195,12 +225,16 @@ size_t cubby_batch_queue_ack(struct cubby_batch *batch, uint64_t id, uint64_t le
 size_t cubby_batch_queue_nack(struct cubby_batch *batch, uint64_t id, uint64_t lease,
                               const struct cubby_nack_options *options)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_queue_nack(open_operation(batch, "queue.nack"), id, lease, options);
     return batch->operation_count - 1;
 }
 
 size_t cubby_batch_queue_extend(struct cubby_batch *batch, uint64_t id, uint64_t lease, uint64_t ms)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_queue_extend(open_operation(batch, "queue.extend"), id, lease, ms);
     return batch->operation_count - 1;
 }
@@ -208,6 +242,8 @@ size_t cubby_batch_queue_extend(struct cubby_batch *batch, uint64_t id, uint64_t
 size_t cubby_batch_queue_bury(struct cubby_batch *batch, uint64_t id, uint64_t lease,
                               struct cubby_bytes error)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_queue_bury(open_operation(batch, "queue.bury"), id, lease, error);
     return batch->operation_count - 1;
 }
@@ -215,18 +251,24 @@ size_t cubby_batch_queue_bury(struct cubby_batch *batch, uint64_t id, uint64_t l
 size_t cubby_batch_queue_kick(struct cubby_batch *batch, struct cubby_bytes queue,
                               const struct cubby_kick_options *options)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_queue_kick(open_operation(batch, "queue.kick"), queue, options);
     return batch->operation_count - 1;
 }
 
 size_t cubby_batch_queue_delete(struct cubby_batch *batch, uint64_t id)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_number(open_operation(batch, "queue.delete"), id);
     return batch->operation_count - 1;
 }
 
 size_t cubby_batch_queue_job(struct cubby_batch *batch, uint64_t id)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_number(open_operation(batch, "queue.job"), id);
     return batch->operation_count - 1;
 }
@@ -234,6 +276,8 @@ size_t cubby_batch_queue_job(struct cubby_batch *batch, uint64_t id)
 size_t cubby_batch_queue_peek(struct cubby_batch *batch, struct cubby_bytes queue,
                               const struct cubby_peek_options *options)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     if (options != NULL && options->after.data != NULL)
         check_value(batch, options->after);
     params_queue_peek(open_operation(batch, "queue.peek"), queue, options);
@@ -243,18 +287,24 @@ size_t cubby_batch_queue_peek(struct cubby_batch *batch, struct cubby_bytes queu
 size_t cubby_batch_queue_configure(struct cubby_batch *batch, struct cubby_bytes queue,
                                    const struct cubby_configure_options *options)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_queue_configure(open_operation(batch, "queue.configure"), queue, options);
     return batch->operation_count - 1;
 }
 
 size_t cubby_batch_queue_pause(struct cubby_batch *batch, struct cubby_bytes queue, int64_t ms)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_queue_pause(open_operation(batch, "queue.pause"), queue, ms);
     return batch->operation_count - 1;
 }
 
 size_t cubby_batch_queue_resume(struct cubby_batch *batch, struct cubby_bytes queue)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_queue(open_operation(batch, "queue.resume"), queue);
     return batch->operation_count - 1;
 }
@@ -262,12 +312,16 @@ size_t cubby_batch_queue_resume(struct cubby_batch *batch, struct cubby_bytes qu
 size_t cubby_batch_queue_purge(struct cubby_batch *batch, struct cubby_bytes queue,
                                enum cubby_job_state state)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_queue_purge(open_operation(batch, "queue.purge"), queue, state);
     return batch->operation_count - 1;
 }
 
 size_t cubby_batch_queue_drop(struct cubby_batch *batch, struct cubby_bytes queue)
 {
+    if (batch == NULL)
+        return CUBBY_NO_OPERATION;
     params_queue(open_operation(batch, "queue.drop"), queue);
     return batch->operation_count - 1;
 }
@@ -345,6 +399,8 @@ enum cubby_status cubby_read_batch(struct cubby_bytes result, struct cubby_batch
 {
     struct results_field fields[] = {{.name = "seq"}, {.name = "results"}};
     uint64_t seq;
+    if (batch == NULL)
+        return CUBBY_MISUSE;
     clear_result(batch);
     if (results_find(result, fields, 2) != 0 || !cubby_as_uint(fields[0].value, &seq))
         return CUBBY_PROTOCOL;
@@ -384,10 +440,11 @@ enum cubby_status cubby_send_batch(struct cubby *cubby, const struct cubby_batch
 
 struct cubby_bytes cubby_batch_result(const struct cubby_batch *batch, size_t index)
 {
-    return index < batch->result_count ? batch->results[index] : cubby_data(NULL, 0);
+    return batch != NULL && index < batch->result_count ? batch->results[index]
+                                                        : cubby_data(NULL, 0);
 }
 
 uint64_t cubby_batch_seq(const struct cubby_batch *batch)
 {
-    return batch->seq;
+    return batch != NULL ? batch->seq : 0;
 }

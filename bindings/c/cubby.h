@@ -38,7 +38,7 @@
  * Errors: functions return an enum cubby_status, and cubby_last_error says more. Out parameters are
  * written only on CUBBY_OK, and may be NULL where the caller does not want them.
  *
- * NULL where a handle, a watch, a callback, a method or a batch to be run has to be is CUBBY_MISUSE
+ * NULL where a handle, a watch, a callback, a method or a batch has to be is CUBBY_MISUSE
  * (else -1, false, zeros, or nothing done). Other pointers that a prototype takes are
  * not NULL unless it is said here or there, and what was closed, cancelled or freed is not used.
  *
@@ -399,7 +399,8 @@ CUBBY_API enum cubby_status cubby_delete_range(struct cubby *cubby, const struct
  * it, and read its results by index; the same batch may then be cleared and built anew, or run
  * again as it is. It belongs to no handle. An allocation that fails while building is remembered
  * and returned by the run, and so is an operation that cannot be sent, with its `index`. A callback
- * leaves alone the batch that is being run.
+ * leaves alone the batch that is being run. Nothing is added to a batch that is NULL: the run says
+ * so (CUBBY_MISUSE), and so need not be asked after each operation.
  *
  *     struct cubby_batch *batch = cubby_batch_new();
  *     cubby_batch_guard(batch, from, version);
@@ -416,7 +417,13 @@ CUBBY_API void cubby_batch_clear(struct cubby_batch *batch);         /* keeps th
 CUBBY_API void cubby_batch_free(struct cubby_batch **batch);         /* sets it to NULL */
 CUBBY_API size_t cubby_batch_count(const struct cubby_batch *batch); /* operations so far */
 
-/* Each adds an operation and returns its index: 0, 1, 2 …. Options' timeout_ms is not read. */
+/* The index of an operation that was added to no batch. */
+#define CUBBY_NO_OPERATION SIZE_MAX
+
+/*
+ * Each adds an operation and returns its index: 0, 1, 2 …; CUBBY_NO_OPERATION where `batch` is
+ * NULL. Options' timeout_ms is not read.
+ */
 CUBBY_API size_t cubby_batch_get(struct cubby_batch *batch, struct cubby_bytes key);
 CUBBY_API size_t cubby_batch_put(struct cubby_batch *batch, struct cubby_bytes key,
                                  struct cubby_bytes value, const struct cubby_put_options *options);

@@ -137,6 +137,36 @@ Test(misuse, bytes_without_data_are_none_whatever_their_size)
     peer_expect(&peer, cubby, WIRE_METHOD_HELLO);
 }
 
+Test(misuse, what_is_added_to_no_batch_is_refused_when_it_is_run)
+{
+    const struct cubby_range all = {.prefix = cubby_text("")};
+    const struct cubby_bytes queue = key();
+    struct cubby_batch *none = NULL;
+    cr_assert_eq(cubby_batch_get(none, key()), CUBBY_NO_OPERATION);
+    cr_assert_eq(cubby_batch_put(none, key(), one(), NULL), CUBBY_NO_OPERATION);
+    cr_assert_eq(cubby_batch_delete(none, key(), NULL), CUBBY_NO_OPERATION);
+    cr_assert_eq(cubby_batch_increment(none, key(), 1, NULL), CUBBY_NO_OPERATION);
+    cr_assert_eq(cubby_batch_touch(none, key(), 1), CUBBY_NO_OPERATION);
+    cr_assert_eq(cubby_batch_scan(none, &all, NULL), CUBBY_NO_OPERATION);
+    cr_assert_eq(cubby_batch_count_keys(none, &all), CUBBY_NO_OPERATION);
+    cr_assert_eq(cubby_batch_delete_range(none, &all, NULL), CUBBY_NO_OPERATION);
+    cr_assert_eq(cubby_batch_call(none, "ping", cubby_text(NULL)), CUBBY_NO_OPERATION);
+    cr_assert_eq(cubby_batch_queue_push(none, queue, one(), NULL), CUBBY_NO_OPERATION);
+    cr_assert_eq(cubby_batch_queue_reserve(none, &queue, 1, NULL), CUBBY_NO_OPERATION);
+    cr_assert_eq(cubby_batch_queue_pop(none, &queue, 1, NULL), CUBBY_NO_OPERATION);
+    cr_assert_eq(cubby_batch_queue_ack(none, 1, 1), CUBBY_NO_OPERATION);
+    cr_assert_eq(cubby_batch_queue_peek(none, queue, NULL), CUBBY_NO_OPERATION);
+    cr_assert_eq(cubby_batch_queue_drop(none, queue), CUBBY_NO_OPERATION);
+    cubby_batch_guard(none, key(), 1);
+    cubby_batch_clear(none);
+    cr_assert_eq(cubby_batch_count(none), 0);
+    cr_assert_eq(cubby_batch_seq(none), 0);
+    cr_assert_null(cubby_batch_result(none, 0).data);
+    cr_assert_eq(cubby_read_batch(one(), none), CUBBY_MISUSE);
+    cr_assert_eq(cubby_batch_run(cubby, none, NULL), CUBBY_MISUSE);
+    assert_failure(CUBBY_MISUSE, "there is no batch");
+}
+
 Test(misuse, a_batch_says_which_operation_cannot_be_sent)
 {
     struct cubby_batch *batch = cubby_batch_new();
