@@ -8,6 +8,7 @@
 #include <zmq.h>
 
 #include "bindings/c/endpoint.h"
+#include "wire/limits.h"
 
 enum {
     RECONNECT_MS = 50,       /* first wait before connecting again, doubled up to … */
@@ -17,6 +18,15 @@ enum {
     SOCKET_DESCRIPTORS = 6,       /* of libzmq: a socket, the context, its reaper, one connection */
     THREAD_DESCRIPTORS = 2,       /* of each of its I/O threads */
     MAX_DESCRIPTORS = 64,
+    CHANGE_BYTES = 64, /* of a change besides its key and value, rounded up */
+    /*
+     * The largest thing that a daemon sends is a page of changes that ends with the largest
+     * transaction: a page's worth before it, the values of one request, and all of its keys. Who
+     * sends more is no daemon, or wants our memory: libzmq makes room for what a frame's head says,
+     * before any of it has come. It closes the connection instead.
+     */
+    MAX_FRAME =
+        WIRE_PAGE_BYTES + WIRE_MAX_MESSAGE + WIRE_MAX_CHANGES * (WIRE_MAX_KEY + CHANGE_BYTES),
 };
 
 int sockets_begin(struct sockets *sockets, void *context)
@@ -45,7 +55,9 @@ static int set_int(void *socket, int option, int value)
  */
 static int set_common(void *socket)
 {
-    return set_int(socket, ZMQ_LINGER, 0) | set_int(socket, ZMQ_SNDHWM, 0) |
+    const int64_t max_frame = MAX_FRAME;
+    return zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &max_frame, sizeof(max_frame)) |
+           set_int(socket, ZMQ_LINGER, 0) | set_int(socket, ZMQ_SNDHWM, 0) |
            set_int(socket, ZMQ_RCVHWM, 0) | set_int(socket, ZMQ_RECONNECT_IVL, RECONNECT_MS) |
            set_int(socket, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS) |
            set_int(socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS) |

@@ -201,6 +201,34 @@ Test(requests, what_is_no_reply_to_a_request_is_passed_over)
     peer_close(&peer);
 }
 
+Test(requests, what_no_daemon_sends_is_not_made_room_for)
+{
+    const struct cubby_call_options soon = {.timeout_ms = 300};
+    const size_t size = 128u << 20; /* more than the largest transaction */
+    struct peer peer;
+    struct outcome outcome = {0};
+    struct buffer result = {0};
+    peer_open(&peer);
+    struct cubby *cubby = peer_client(&peer);
+    cubby_send_get(cubby, key(), note, &outcome, &soon);
+    peer_expect(&peer, cubby, WIRE_METHOD_GET);
+    cr_assert(buffer_reserve(&result, size + 8));
+    uint8_t *bytes = calloc(1, size);
+    wire_pack_bin(&result, slice_of(bytes, size));
+    free(bytes);
+    peer_answer(&peer, peer.request.msgid, result.data, result.size);
+    peer_wait_for(cubby, &outcome.calls, 1);
+    cr_assert_eq(outcome.status, CUBBY_TIMEOUT);
+    cubby_send_get(cubby, key(), note, &outcome, NULL);
+    peer_expect(&peer, cubby, WIRE_METHOD_GET);
+    peer_answer(&peer, peer.request.msgid, "\x01", 1);
+    peer_wait_for(cubby, &outcome.calls, 2);
+    cr_assert_eq(outcome.number, 1);
+    buffer_free(&result);
+    cubby_close(&cubby);
+    peer_close(&peer);
+}
+
 Test(requests, a_request_without_an_answer_times_out_and_its_late_reply_is_dropped)
 {
     struct peer peer;
