@@ -420,7 +420,7 @@ enum cubby_status cubby_batch_run(struct cubby *cubby, struct cubby_batch *batch
     clear_result(batch);
     enum cubby_status status = begin(cubby, batch);
     if (status == CUBBY_OK)
-        status = request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
+        status = request_run(cubby, TIMEOUT_OF(options), &result);
     if (status == CUBBY_OK)
         status = request_read(cubby, cubby_read_batch(result, batch));
     return status;
@@ -435,7 +435,7 @@ enum cubby_status cubby_send_batch(struct cubby *cubby, const struct cubby_batch
     enum cubby_status status = begin(cubby, batch);
     if (status != CUBBY_OK)
         return status;
-    return request_send(cubby, options != NULL ? options->timeout_ms : 0, callback, context);
+    return request_send(cubby, TIMEOUT_OF(options), callback, context);
 }
 
 struct cubby_bytes cubby_batch_result(const struct cubby_batch *batch, size_t index)

@@ -571,3 +571,27 @@ enum cubby_status request_read(struct cubby *cubby, enum cubby_status read)
         return handle_fail(cubby, read, "no memory for the result");
     return read;
 }
+
+enum cubby_status request_run_number(struct cubby *cubby, int64_t timeout_ms, uint64_t *number)
+{
+    struct cubby_bytes result;
+    uint64_t read;
+    enum cubby_status status = request_run(cubby, timeout_ms, &result);
+    if (status == CUBBY_OK)
+        status = request_read(cubby, cubby_read_count(result, &read));
+    if (status == CUBBY_OK && number != NULL)
+        *number = read;
+    return status;
+}
+
+enum cubby_status request_run_bool(struct cubby *cubby, int64_t timeout_ms, bool *existed)
+{
+    struct cubby_bytes result;
+    bool read;
+    enum cubby_status status = request_run(cubby, timeout_ms, &result);
+    if (status == CUBBY_OK)
+        status = request_read(cubby, cubby_read_touched(result, &read));
+    if (status == CUBBY_OK && existed != NULL)
+        *existed = read;
+    return status;
+}

@@ -62,6 +62,9 @@ int handle_reserve_item(struct cubby *cubby);
 /* False, with CUBBY_MISUSE as the handle's failure, without a handle or a method. */
 bool request_begin(struct cubby *cubby, const char *method);
 
+/* Of a method's options, whichever they are: all have a timeout. */
+#define TIMEOUT_OF(options) ((options) != NULL ? (options)->timeout_ms : 0)
+
 /*
  * Sends what was encoded. The callback runs once, from whatever polls or waits: with the reply,
  * with CUBBY_TIMEOUT after `timeout_ms` (0: the handle's; CUBBY_FOREVER: never), or with
@@ -83,10 +86,14 @@ bool request_answered(struct task *task, const struct cubby_reply *reply);
  * handle. */
 enum cubby_status request_run(struct cubby *cubby, int64_t timeout_ms, struct cubby_bytes *result);
 
-/* Tells the daemon, which answers nothing: there may be nobody left to answer to. */
-void handle_cancel_watch(struct cubby *cubby, uint64_t watch);
+/* The same for a result that is a number, or a boolean; it goes nowhere where that is NULL. */
+enum cubby_status request_run_number(struct cubby *cubby, int64_t timeout_ms, uint64_t *number);
+enum cubby_status request_run_bool(struct cubby *cubby, int64_t timeout_ms, bool *existed);
 
 /* Turns the status of reading a result into the handle's failure. */
 enum cubby_status request_read(struct cubby *cubby, enum cubby_status read);
+
+/* Cancels a watch at the daemon, which answers nothing: there may be nobody left to answer to. */
+void handle_cancel_watch(struct cubby *cubby, uint64_t watch);
 
 #endif

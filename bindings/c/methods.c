@@ -1,11 +1,6 @@
 #include "bindings/c/handle.h"
 #include "bindings/c/results.h"
 
-static int64_t timeout_of(const struct cubby_call_options *options)
-{
-    return options != NULL ? options->timeout_ms : 0;
-}
-
 static enum cubby_status refuse_value(struct cubby *cubby)
 {
     return handle_fail(cubby, CUBBY_MISUSE, "the value is not one encoded MessagePack object");
@@ -42,7 +37,7 @@ enum cubby_status cubby_call(struct cubby *cubby, const char *method, struct cub
     if (!request_begin(cubby, method))
         return CUBBY_MISUSE;
     pack_params(&cubby->out, params);
-    enum cubby_status status = request_run(cubby, timeout_of(options), &returned);
+    enum cubby_status status = request_run(cubby, TIMEOUT_OF(options), &returned);
     if (status == CUBBY_OK && result != NULL)
         *result = returned;
     return status;
@@ -67,7 +62,7 @@ enum cubby_status cubby_hello(struct cubby *cubby, struct cubby_bytes client,
     if (!request_begin(cubby, "hello"))
         return CUBBY_MISUSE;
     params_hello(&cubby->out, client);
-    enum cubby_status status = request_run(cubby, timeout_of(options), &result);
+    enum cubby_status status = request_run(cubby, TIMEOUT_OF(options), &result);
     if (status == CUBBY_OK)
         status = request_read(cubby, cubby_read_hello(result, &read));
     if (status == CUBBY_OK && server != NULL)
@@ -83,7 +78,7 @@ enum cubby_status cubby_get(struct cubby *cubby, struct cubby_bytes key, struct 
     if (!request_begin(cubby, "get"))
         return CUBBY_MISUSE;
     params_get(&cubby->out, key);
-    enum cubby_status status = request_run(cubby, timeout_of(options), &result);
+    enum cubby_status status = request_run(cubby, TIMEOUT_OF(options), &result);
     if (status == CUBBY_OK)
         status = request_read(cubby, cubby_read_value(result, &read));
     if (status == CUBBY_OK && value != NULL)
@@ -101,8 +96,7 @@ enum cubby_status cubby_put(struct cubby *cubby, struct cubby_bytes key, struct 
     if (!request_begin(cubby, "put"))
         return CUBBY_MISUSE;
     params_put(&cubby->out, key, value, options);
-    enum cubby_status status =
-        request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
+    enum cubby_status status = request_run(cubby, TIMEOUT_OF(options), &result);
     if (status == CUBBY_OK)
         status = request_read(cubby, cubby_read_written(result, &read));
     if (status == CUBBY_OK && written != NULL)
@@ -119,8 +113,7 @@ enum cubby_status cubby_delete(struct cubby *cubby, struct cubby_bytes key,
     if (!request_begin(cubby, "delete"))
         return CUBBY_MISUSE;
     params_delete(&cubby->out, key, options);
-    enum cubby_status status =
-        request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
+    enum cubby_status status = request_run(cubby, TIMEOUT_OF(options), &result);
     if (status == CUBBY_OK)
         status = request_read(cubby, cubby_read_deleted(result, &read));
     if (status == CUBBY_OK && deleted != NULL)
@@ -137,8 +130,7 @@ enum cubby_status cubby_increment(struct cubby *cubby, struct cubby_bytes key, i
     if (!request_begin(cubby, "increment"))
         return CUBBY_MISUSE;
     params_increment(&cubby->out, key, delta, options);
-    enum cubby_status status =
-        request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
+    enum cubby_status status = request_run(cubby, TIMEOUT_OF(options), &result);
     if (status == CUBBY_OK)
         status = request_read(cubby, cubby_read_incremented(result, &read));
     if (status == CUBBY_OK && incremented != NULL)
@@ -149,17 +141,10 @@ enum cubby_status cubby_increment(struct cubby *cubby, struct cubby_bytes key, i
 enum cubby_status cubby_touch(struct cubby *cubby, struct cubby_bytes key, uint64_t ttl_ms,
                               bool *existed, const struct cubby_call_options *options)
 {
-    struct cubby_bytes result;
-    bool read;
     if (!request_begin(cubby, "touch"))
         return CUBBY_MISUSE;
     params_touch(&cubby->out, key, ttl_ms);
-    enum cubby_status status = request_run(cubby, timeout_of(options), &result);
-    if (status == CUBBY_OK)
-        status = request_read(cubby, cubby_read_touched(result, &read));
-    if (status == CUBBY_OK && existed != NULL)
-        *existed = read;
-    return status;
+    return request_run_bool(cubby, TIMEOUT_OF(options), existed);
 }
 
 enum cubby_status cubby_scan(struct cubby *cubby, const struct cubby_range *range,
@@ -169,8 +154,7 @@ enum cubby_status cubby_scan(struct cubby *cubby, const struct cubby_range *rang
     if (!request_begin(cubby, "scan"))
         return CUBBY_MISUSE;
     params_scan(&cubby->out, range, options);
-    enum cubby_status status =
-        request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
+    enum cubby_status status = request_run(cubby, TIMEOUT_OF(options), &result);
     if (status == CUBBY_OK && page != NULL)
         status = request_read(cubby, cubby_read_page(result, page));
     return status;
@@ -179,17 +163,10 @@ enum cubby_status cubby_scan(struct cubby *cubby, const struct cubby_range *rang
 enum cubby_status cubby_count(struct cubby *cubby, const struct cubby_range *range, uint64_t *count,
                               const struct cubby_call_options *options)
 {
-    struct cubby_bytes result;
-    uint64_t read;
     if (!request_begin(cubby, "count"))
         return CUBBY_MISUSE;
     params_count(&cubby->out, range);
-    enum cubby_status status = request_run(cubby, timeout_of(options), &result);
-    if (status == CUBBY_OK)
-        status = request_read(cubby, cubby_read_count(result, &read));
-    if (status == CUBBY_OK && count != NULL)
-        *count = read;
-    return status;
+    return request_run_number(cubby, TIMEOUT_OF(options), count);
 }
 
 enum cubby_status cubby_delete_range(struct cubby *cubby, const struct cubby_range *range,
@@ -201,8 +178,7 @@ enum cubby_status cubby_delete_range(struct cubby *cubby, const struct cubby_ran
     if (!request_begin(cubby, "delete_range"))
         return CUBBY_MISUSE;
     params_delete_range(&cubby->out, range, options);
-    enum cubby_status status =
-        request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
+    enum cubby_status status = request_run(cubby, TIMEOUT_OF(options), &result);
     if (status == CUBBY_OK)
         status = request_read(cubby, cubby_read_range_deleted(result, &read));
     if (status == CUBBY_OK && deleted != NULL)
@@ -217,8 +193,7 @@ enum cubby_status cubby_changes(struct cubby *cubby, struct cubby_change_page **
     if (!request_begin(cubby, "changes"))
         return CUBBY_MISUSE;
     params_changes(&cubby->out, options);
-    enum cubby_status status =
-        request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
+    enum cubby_status status = request_run(cubby, TIMEOUT_OF(options), &result);
     if (status == CUBBY_OK && page != NULL)
         status = request_read(cubby, cubby_read_changes(result, page));
     return status;
@@ -235,7 +210,7 @@ enum cubby_status cubby_send(struct cubby *cubby, const char *method, struct cub
     if (!request_begin(cubby, method))
         return CUBBY_MISUSE;
     pack_params(&cubby->out, params);
-    return request_send(cubby, timeout_of(options), callback, context);
+    return request_send(cubby, TIMEOUT_OF(options), callback, context);
 }
 
 enum cubby_status cubby_send_get(struct cubby *cubby, struct cubby_bytes key,
@@ -245,7 +220,7 @@ enum cubby_status cubby_send_get(struct cubby *cubby, struct cubby_bytes key,
     if (!request_begin(cubby, "get"))
         return CUBBY_MISUSE;
     params_get(&cubby->out, key);
-    return request_send(cubby, timeout_of(options), callback, context);
+    return request_send(cubby, TIMEOUT_OF(options), callback, context);
 }
 
 enum cubby_status cubby_send_put(struct cubby *cubby, struct cubby_bytes key,
@@ -257,7 +232,7 @@ enum cubby_status cubby_send_put(struct cubby *cubby, struct cubby_bytes key,
     if (!request_begin(cubby, "put"))
         return CUBBY_MISUSE;
     params_put(&cubby->out, key, value, options);
-    return request_send(cubby, options != NULL ? options->timeout_ms : 0, callback, context);
+    return request_send(cubby, TIMEOUT_OF(options), callback, context);
 }
 
 enum cubby_status cubby_send_delete(struct cubby *cubby, struct cubby_bytes key,
@@ -267,7 +242,7 @@ enum cubby_status cubby_send_delete(struct cubby *cubby, struct cubby_bytes key,
     if (!request_begin(cubby, "delete"))
         return CUBBY_MISUSE;
     params_delete(&cubby->out, key, options);
-    return request_send(cubby, options != NULL ? options->timeout_ms : 0, callback, context);
+    return request_send(cubby, TIMEOUT_OF(options), callback, context);
 }
 
 enum cubby_status cubby_send_increment(struct cubby *cubby, struct cubby_bytes key, int64_t delta,
@@ -277,5 +252,5 @@ enum cubby_status cubby_send_increment(struct cubby *cubby, struct cubby_bytes k
     if (!request_begin(cubby, "increment"))
         return CUBBY_MISUSE;
     params_increment(&cubby->out, key, delta, options);
-    return request_send(cubby, options != NULL ? options->timeout_ms : 0, callback, context);
+    return request_send(cubby, TIMEOUT_OF(options), callback, context);
 }

@@ -10,11 +10,6 @@
  */
 enum { WAIT_PART_MS = 5000 };
 
-static int64_t timeout_of(const struct cubby_call_options *options)
-{
-    return options != NULL ? options->timeout_ms : 0;
-}
-
 static enum cubby_status refuse_body(struct cubby *cubby)
 {
     return handle_fail(cubby, CUBBY_MISUSE, "the body is not one encoded MessagePack object");
@@ -24,31 +19,7 @@ static enum cubby_status refuse_body(struct cubby *cubby)
 static enum cubby_status run(struct cubby *cubby, const struct cubby_call_options *options)
 {
     struct cubby_bytes result;
-    return request_run(cubby, timeout_of(options), &result);
-}
-
-static enum cubby_status run_number(struct cubby *cubby, int64_t timeout_ms, uint64_t *number)
-{
-    struct cubby_bytes result;
-    uint64_t read;
-    enum cubby_status status = request_run(cubby, timeout_ms, &result);
-    if (status == CUBBY_OK)
-        status = request_read(cubby, cubby_read_count(result, &read));
-    if (status == CUBBY_OK && number != NULL)
-        *number = read;
-    return status;
-}
-
-static enum cubby_status run_bool(struct cubby *cubby, int64_t timeout_ms, bool *existed)
-{
-    struct cubby_bytes result;
-    bool read;
-    enum cubby_status status = request_run(cubby, timeout_ms, &result);
-    if (status == CUBBY_OK)
-        status = request_read(cubby, cubby_read_touched(result, &read));
-    if (status == CUBBY_OK && existed != NULL)
-        *existed = read;
-    return status;
+    return request_run(cubby, TIMEOUT_OF(options), &result);
 }
 
 static enum cubby_status run_rows(struct cubby *cubby, int64_t timeout_ms,
@@ -74,8 +45,7 @@ enum cubby_status cubby_queue_push(struct cubby *cubby, struct cubby_bytes queue
     if (!request_begin(cubby, "queue.push"))
         return CUBBY_MISUSE;
     params_queue_push(&cubby->out, queue, body, options);
-    enum cubby_status status =
-        request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
+    enum cubby_status status = request_run(cubby, TIMEOUT_OF(options), &result);
     if (status == CUBBY_OK)
         status = request_read(cubby, cubby_read_pushed(result, &read));
     if (status == CUBBY_OK && pushed != NULL)
@@ -104,7 +74,7 @@ static enum cubby_status take_once(struct cubby *cubby, const char *method, pack
                                    const struct cubby_reserve_options *options)
 {
     struct cubby_bytes result;
-    int64_t timeout_ms = options != NULL ? options->timeout_ms : 0;
+    int64_t timeout_ms = TIMEOUT_OF(options);
     if (!request_begin(cubby, method))
         return CUBBY_MISUSE;
     pack(&cubby->out, queues, wait_ms, options);
@@ -189,8 +159,7 @@ enum cubby_status cubby_queue_nack(struct cubby *cubby, uint64_t id, uint64_t le
     if (!request_begin(cubby, "queue.nack"))
         return CUBBY_MISUSE;
     params_queue_nack(&cubby->out, id, lease, options);
-    enum cubby_status status =
-        request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
+    enum cubby_status status = request_run(cubby, TIMEOUT_OF(options), &result);
     if (status == CUBBY_OK)
         status = request_read(cubby, cubby_read_nacked(result, &read));
     if (status == CUBBY_OK && state != NULL)
@@ -204,7 +173,7 @@ enum cubby_status cubby_queue_extend(struct cubby *cubby, uint64_t id, uint64_t 
     if (!request_begin(cubby, "queue.extend"))
         return CUBBY_MISUSE;
     params_queue_extend(&cubby->out, id, lease, ms);
-    return run_number(cubby, timeout_of(options), due_at_ms);
+    return request_run_number(cubby, TIMEOUT_OF(options), due_at_ms);
 }
 
 enum cubby_status cubby_queue_bury(struct cubby *cubby, uint64_t id, uint64_t lease,
@@ -225,7 +194,7 @@ enum cubby_status cubby_queue_kick(struct cubby *cubby, struct cubby_bytes queue
     if (!request_begin(cubby, "queue.kick"))
         return CUBBY_MISUSE;
     params_queue_kick(&cubby->out, queue, options);
-    return run_number(cubby, options != NULL ? options->timeout_ms : 0, kicked);
+    return request_run_number(cubby, TIMEOUT_OF(options), kicked);
 }
 
 enum cubby_status cubby_queue_delete(struct cubby *cubby, uint64_t id, bool *existed,
@@ -234,7 +203,7 @@ enum cubby_status cubby_queue_delete(struct cubby *cubby, uint64_t id, bool *exi
     if (!request_begin(cubby, "queue.delete"))
         return CUBBY_MISUSE;
     params_number(&cubby->out, id);
-    return run_bool(cubby, timeout_of(options), existed);
+    return request_run_bool(cubby, TIMEOUT_OF(options), existed);
 }
 
 enum cubby_status cubby_queue_job(struct cubby *cubby, uint64_t id, struct cubby_job_page **page,
@@ -243,7 +212,7 @@ enum cubby_status cubby_queue_job(struct cubby *cubby, uint64_t id, struct cubby
     if (!request_begin(cubby, "queue.job"))
         return CUBBY_MISUSE;
     params_number(&cubby->out, id);
-    return run_rows(cubby, timeout_of(options), page);
+    return run_rows(cubby, TIMEOUT_OF(options), page);
 }
 
 enum cubby_status cubby_queue_peek(struct cubby *cubby, struct cubby_bytes queue,
@@ -255,7 +224,7 @@ enum cubby_status cubby_queue_peek(struct cubby *cubby, struct cubby_bytes queue
     if (!request_begin(cubby, "queue.peek"))
         return CUBBY_MISUSE;
     params_queue_peek(&cubby->out, queue, options);
-    return run_rows(cubby, options != NULL ? options->timeout_ms : 0, page);
+    return run_rows(cubby, TIMEOUT_OF(options), page);
 }
 
 enum cubby_status cubby_queue_stats(struct cubby *cubby, struct cubby_bytes queue,
@@ -267,7 +236,7 @@ enum cubby_status cubby_queue_stats(struct cubby *cubby, struct cubby_bytes queu
     if (!request_begin(cubby, "queue.stats"))
         return CUBBY_MISUSE;
     params_queue(&cubby->out, queue);
-    enum cubby_status status = request_run(cubby, timeout_of(options), &result);
+    enum cubby_status status = request_run(cubby, TIMEOUT_OF(options), &result);
     if (status == CUBBY_OK)
         status = request_read(cubby, cubby_read_queue_stats(result, &read));
     if (status == CUBBY_OK && stats != NULL)
@@ -282,8 +251,7 @@ enum cubby_status cubby_queue_list(struct cubby *cubby, struct cubby_names **nam
     if (!request_begin(cubby, "queue.list"))
         return CUBBY_MISUSE;
     params_queue_list(&cubby->out, options);
-    enum cubby_status status =
-        request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
+    enum cubby_status status = request_run(cubby, TIMEOUT_OF(options), &result);
     if (status == CUBBY_OK && names != NULL)
         status = request_read(cubby, cubby_read_names(result, names));
     return status;
@@ -298,8 +266,7 @@ enum cubby_status cubby_queue_configure(struct cubby *cubby, struct cubby_bytes 
     if (!request_begin(cubby, "queue.configure"))
         return CUBBY_MISUSE;
     params_queue_configure(&cubby->out, queue, options);
-    enum cubby_status status =
-        request_run(cubby, options != NULL ? options->timeout_ms : 0, &result);
+    enum cubby_status status = request_run(cubby, TIMEOUT_OF(options), &result);
     if (status == CUBBY_OK)
         status = request_read(cubby, cubby_read_queue_settings(result, &read));
     if (status == CUBBY_OK && now != NULL)
@@ -332,7 +299,7 @@ enum cubby_status cubby_queue_purge(struct cubby *cubby, struct cubby_bytes queu
     if (!request_begin(cubby, "queue.purge"))
         return CUBBY_MISUSE;
     params_queue_purge(&cubby->out, queue, state);
-    return run_number(cubby, timeout_of(options), removed);
+    return request_run_number(cubby, TIMEOUT_OF(options), removed);
 }
 
 enum cubby_status cubby_queue_drop(struct cubby *cubby, struct cubby_bytes queue, bool *existed,
@@ -341,7 +308,7 @@ enum cubby_status cubby_queue_drop(struct cubby *cubby, struct cubby_bytes queue
     if (!request_begin(cubby, "queue.drop"))
         return CUBBY_MISUSE;
     params_queue(&cubby->out, queue);
-    return run_bool(cubby, timeout_of(options), existed);
+    return request_run_bool(cubby, TIMEOUT_OF(options), existed);
 }
 
 /* ---- Many at once --------------------------------------------------------------------------- */
@@ -355,7 +322,7 @@ enum cubby_status cubby_send_queue_push(struct cubby *cubby, struct cubby_bytes 
     if (!request_begin(cubby, "queue.push"))
         return CUBBY_MISUSE;
     params_queue_push(&cubby->out, queue, body, options);
-    return request_send(cubby, options != NULL ? options->timeout_ms : 0, callback, context);
+    return request_send(cubby, TIMEOUT_OF(options), callback, context);
 }
 
 /* The params are packed. */
@@ -363,7 +330,7 @@ static enum cubby_status send_take(struct cubby *cubby, const struct cubby_reser
                                    cubby_callback *callback, void *context, uint64_t *request)
 {
     int64_t wait_ms = options != NULL ? options->wait_ms : 0;
-    int64_t timeout_ms = options != NULL ? options->timeout_ms : 0;
+    int64_t timeout_ms = TIMEOUT_OF(options);
     enum cubby_status status =
         request_send(cubby, reply_timeout(cubby, wait_ms, timeout_ms), callback, context);
     if (status == CUBBY_OK && request != NULL)
@@ -402,7 +369,7 @@ enum cubby_status cubby_send_queue_ack(struct cubby *cubby, uint64_t id, uint64_
     if (!request_begin(cubby, "queue.ack"))
         return CUBBY_MISUSE;
     params_queue_ack(&cubby->out, id, lease);
-    return request_send(cubby, timeout_of(options), callback, context);
+    return request_send(cubby, TIMEOUT_OF(options), callback, context);
 }
 
 enum cubby_status cubby_send_queue_nack(struct cubby *cubby, uint64_t id, uint64_t lease,
@@ -412,7 +379,7 @@ enum cubby_status cubby_send_queue_nack(struct cubby *cubby, uint64_t id, uint64
     if (!request_begin(cubby, "queue.nack"))
         return CUBBY_MISUSE;
     params_queue_nack(&cubby->out, id, lease, options);
-    return request_send(cubby, options != NULL ? options->timeout_ms : 0, callback, context);
+    return request_send(cubby, TIMEOUT_OF(options), callback, context);
 }
 
 enum cubby_status cubby_send_queue_extend(struct cubby *cubby, uint64_t id, uint64_t lease,
@@ -422,5 +389,5 @@ enum cubby_status cubby_send_queue_extend(struct cubby *cubby, uint64_t id, uint
     if (!request_begin(cubby, "queue.extend"))
         return CUBBY_MISUSE;
     params_queue_extend(&cubby->out, id, lease, ms);
-    return request_send(cubby, timeout_of(options), callback, context);
+    return request_send(cubby, TIMEOUT_OF(options), callback, context);
 }
