@@ -3,9 +3,9 @@
  * transaction of its own, and appends the encoded reply to a buffer. It knows no sockets, no
  * clock and no turns, so that a test can drive it with bytes and a time.
  *
- *     service_read(&service, payload, &replies, &request)        wire_decode_request
- *     service_execute(&service, &request, now_ms, &replies)      store_begin, the method,
- *                                                                store_end, the reply
+ *     service_read(&service, payload, &replies, &request)            wire_decode_request
+ *     service_execute(&service, &request, &peer, now_ms, &replies)   store_begin, the method,
+ *                                                                    store_end, the reply
  *
  * Nothing that it appends may leave before store_commit.
  */

@@ -39,8 +39,9 @@ int ids_take(struct queues *queues, uint64_t *id);
 int ids_reserve(struct queues *queues);
 int ids_settle(struct queues *queues);
 
-/* lists.c */
+/* lists.c: all but list_seek give what the store does, and keep the bounds of the queue's lists. */
 
+/* `value` is empty, but in LIST_WINDOWS. Neither counts a job. */
 int list_add(struct queues *queues, struct queue *queue, enum list list, struct place place,
              struct slice value);
 int list_remove(struct queues *queues, struct queue *queue, enum list list, struct place place);

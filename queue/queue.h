@@ -18,7 +18,7 @@
  *     store_begin(store, now_ms)
  *     queue_push, queue_take, queue_ack ...  what a request asks for
  *     store_end, queues_end(queues)          or: store_cancel, queues_cancel(queues)
- *     waiters_match ...                      see waiters.h: transactions of its own
+ *     queues_awoken(queues, each, context)   who waits gets jobs, in transactions of their own
  *     queues_save(queues, now_ms)            counts, in the last transaction of the turn
  *     store_commit                           or: store_abandon, queues_abandon(queues)
  *

@@ -95,10 +95,10 @@ struct keys_range keys_prefix(struct slice prefix, uint8_t *buffer);
 
 /*
  * Expiry. keys_due: whether any key is due at `now_ms`, at next to no cost. keys_next_expiry: when
- * the next one is, 0 where none is. keys_expire removes keys that are due, at most KEYS_MAX_EXPIRED
- * of them, in a transaction of its own, and says how many. keys_expire_key does it for one key, and
- * nothing where that is not due: it comes before a write to a key while others wait for
- * keys_expire. Errors as of store_delete.
+ * the next one is, UINT64_MAX where none is. keys_expire removes keys that are due, at most
+ * KEYS_MAX_EXPIRED of them, in a transaction of its own, and says how many. keys_expire_key does it
+ * for one key, and nothing where that is not due: it comes before a write to a key while others
+ * wait for keys_expire. Errors as of store_delete.
  */
 bool keys_due(struct keys *keys, uint64_t now_ms);
 uint64_t keys_next_expiry(struct keys *keys);

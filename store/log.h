@@ -137,8 +137,7 @@ void log_discard(struct log *log);
 /* One fdatasync for all that was committed since the last; does nothing where that is nothing. */
 int log_sync(struct log *log);
 
-/* The sentence for a STORE_IO: which call failed on which file, and why. Lives as long as the log.
- */
+/* Of a STORE_IO: which call failed on which file, and why. Lives as long as the log. */
 const char *log_failure(const struct log *log);
 
 /* Bytes that the pending group has so far; 0: no record is pending. */

@@ -3,7 +3,7 @@
  * log. It knows nothing of sockets, MessagePack or clocks; times are arguments. One thread owns it.
  *
  *     store_begin(store, now_ms);                    a transaction: all or nothing
- *     store_put(store, STORE_KEYS, key, value, STORE_CHANGE_PUT);
+ *     store_put(store, STORE_KEYS, key, head, value, STORE_CHANGE_PUT);
  *     store_end(store, &seq);                        complete, visible to what comes after
  *     …                                              more transactions of the same turn
  *     store_commit(store);                           all of them durable, by one write
@@ -228,9 +228,11 @@ void store_checkpoints(const struct store *store, struct store_checkpoints *chec
 /* Undoes every transaction since the last commit. */
 void store_abandon(struct store *store);
 
-/* For durability `interval`: one fdatasync for all commits since the last. */
+/* For durability `interval`: one fdatasync for all commits since the last. STORE_IO: final. */
 int store_sync(struct store *store);
 
+/* What happened, where a commit or sync was STORE_IO; a sentence that lives as long as the store.
+ */
 const char *store_failure(const struct store *store);
 
 /* Newest seq (of ended transactions); oldest seq kept in history; the epoch, a zero-terminated str.

@@ -1,6 +1,7 @@
 /*
  * The operations of one transaction: the body of its record in the log, and which of them wrote
- * the same key. Used by store.c alone.
+ * the same key. Used inside of the store alone: store.c writes them, a start and readers of history
+ * read them.
  *
  * Operations are appended to a buffer that belongs to the log, one behind the other:
  *
