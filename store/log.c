@@ -242,8 +242,8 @@ static void count_group(struct log *log, struct segment *segment, size_t size, u
     if (segment == log->spare)
         open_segment(log);
     segment_add_group(segment, size, log->seq);
-    pool_note_used(log->pool, segment->end);
     log->position++;
+    pool_note_used(log->pool, segment->end, log->position - segment->first + 1);
     log->seq = log->pending_seq;
     log->crc = crc;
     if (log->directory < 0)

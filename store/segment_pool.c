@@ -32,7 +32,8 @@ struct pool {
     const struct log_io *io;
     pthread_t thread;
     bool started;
-    _Atomic uint64_t used; /* of the newest segment */
+    _Atomic uint64_t used;       /* of the newest segment */
+    _Atomic uint64_t group_size; /* of its groups, on average */
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
@@ -126,18 +127,26 @@ static void flush(int file, uint64_t offset, uint64_t end)
                               SYNC_FILE_RANGE_WAIT_AFTER);
 }
 
+static bool has_large_groups(struct pool *pool)
+{
+    return atomic_load_explicit(&pool->group_size, memory_order_relaxed) >= POOL_LARGE_GROUP;
+}
+
 /*
  * Writes zeros, because only blocks that were written once take an fdatasync without metadata;
- * fallocate before it, so that a disk without room says so before it was filled up.
+ * fallocate before it, so that a disk without room says so before it was filled up. Beside large
+ * groups the metadata is little, and to write everything twice is much.
  */
 static int fill(struct pool *pool, int file, uint64_t size)
 {
-    if (fallocate(file, 0, 0, (off_t)size) != 0 && segment_is_full(errno))
+    bool has_space = fallocate(file, 0, 0, (off_t)size) == 0;
+    if (!has_space && segment_is_full(errno))
         return errno;
-    for (uint64_t offset = 0; offset < size; offset += PREPARE_STEP) {
+    uint64_t zeroed = has_space && has_large_groups(pool) ? 0 : size;
+    for (uint64_t offset = 0; offset < zeroed; offset += PREPARE_STEP) {
         if (is_stopping(pool))
             return EINTR;
-        uint64_t end = size - offset < PREPARE_STEP ? size : offset + PREPARE_STEP;
+        uint64_t end = zeroed - offset < PREPARE_STEP ? zeroed : offset + PREPARE_STEP;
         int cause = segment_zero(pool->io, file, offset, end);
         if (cause != 0)
             return cause;
@@ -465,9 +474,10 @@ void pool_enlarge(struct pool *pool, uint64_t size)
     pthread_mutex_unlock(&pool->lock);
 }
 
-void pool_note_used(struct pool *pool, uint64_t used)
+void pool_note_used(struct pool *pool, uint64_t used, uint64_t groups)
 {
     atomic_store_explicit(&pool->used, used, memory_order_relaxed);
+    atomic_store_explicit(&pool->group_size, used / groups, memory_order_relaxed);
 }
 
 struct segment *pool_take(struct pool *pool)

@@ -2,7 +2,8 @@
  * The pool of spares: segments that are ready to be written, so that a commit neither waits for
  * space nor meets a disk that is full. On disk a thread of the pool's own keeps one spare ahead: a
  * file full of zeros, synced, with the name of the segment that it will be. The disk is the log's
- * first, so it prepares at the pace at which the log needs it. Files that the log no
+ * first, so it prepares at the pace at which the log needs it; and where groups are so large that
+ * zeros cost the disk more than they save it, the file only gets its space. Files that the log no
  * longer needs become spares by being renamed, without being zeroed again; they too are the
  * thread's work, in the order in which they were retired, so that what is on disk is at each moment
  * a log without holes.
@@ -19,7 +20,10 @@
 
 #include "store/segment.h"
 
-enum { POOL_MAX_SPARES = 4 };
+enum {
+    POOL_MAX_SPARES = 16,         /* as many as a checkpoint lets go of at once, by default */
+    POOL_LARGE_GROUP = 256 << 10, /* from this size on zeros do not pay */
+};
 
 struct pool;
 
@@ -48,8 +52,11 @@ struct segment *pool_spare(struct pool *pool);
  */
 void pool_enlarge(struct pool *pool, uint64_t size);
 
-/* So many bytes of the newest segment are used: what is being prepared keeps ahead of that. */
-void pool_note_used(struct pool *pool, uint64_t used);
+/*
+ * So many bytes of the newest segment are used, by so many groups, one at least: what is being
+ * prepared keeps ahead of that.
+ */
+void pool_note_used(struct pool *pool, uint64_t used, uint64_t groups);
 
 /* Hands over the first spare, of which there must be one. */
 struct segment *pool_take(struct pool *pool);

@@ -33,7 +33,8 @@ struct disk {
     atomic_size_t most;    /* bytes that one write takes at most, 0: all */
     atomic_bool interrupt; /* every other call is interrupted */
     atomic_uint calls;
-    atomic_bool dead; /* nothing is written or synced any more */
+    atomic_size_t zeros; /* bytes of them that were written */
+    atomic_bool dead;    /* nothing is written or synced any more */
 
     pthread_mutex_t lock;
     bool recording;
@@ -81,6 +82,8 @@ static ssize_t disk_write(struct disk *disk, int file, const void *bytes, size_t
         size = disk->most;
     if (disk->recording)
         record(disk, file, size, offset);
+    if (prepares)
+        disk->zeros += size;
     return pwrite(file, bytes, size, offset);
 }
 
@@ -137,6 +140,40 @@ static void disk_free(struct disk *disk)
         free(disk->writes[i].before);
     pthread_mutex_destroy(&disk->lock);
     free(disk);
+}
+
+Test(preparing, is_not_done_again_for_segments_that_are_let_go_of)
+{
+    enum { SEGMENTS = 12, GROUP = LOG_MIN_SEGMENT_SIZE / 2 };
+    struct fixture *f = fixture_new();
+    struct disk *disk = disk_new(f);
+    start_well(f);
+    commit_many(f, SEGMENTS, GROUP);
+    log_trim(f->log, log_position(f->log), 0);
+    size_t before = disk->zeros;
+    cr_assert_geq(before, (size_t)SEGMENTS * LOG_MIN_SEGMENT_SIZE);
+    commit_many(f, SEGMENTS - 2, GROUP);
+    cr_expect_leq(disk->zeros - before, LOG_MIN_SEGMENT_SIZE, "one may have been on its way");
+    fixture_free(f);
+    disk_free(disk);
+}
+
+Test(preparing, writes_no_zeros_for_large_groups)
+{
+    enum { SEGMENTS = 6, SEGMENT = 4 << 20, GROUP = SEGMENT / 8 };
+    struct fixture *f = fixture_new();
+    struct disk *disk = disk_new(f);
+    f->options.segment_size = SEGMENT;
+    start_well(f);
+    commit_many(f, (size_t)7 * SEGMENTS, GROUP);
+    cr_expect_leq(disk->zeros, (size_t)2 * SEGMENT, "until the groups were known");
+    size_t before = disk->zeros;
+    commit_many(f, (size_t)2 * SEGMENT / 8000, 8000);
+    cr_expect_geq(disk->zeros - before, SEGMENT, "for small ones again");
+    restart(f);
+    cr_expect(saw_all(f));
+    fixture_free(f);
+    disk_free(disk);
 }
 
 Test(faults, of_a_sync_are_final)
