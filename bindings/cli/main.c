@@ -1,4 +1,6 @@
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "bindings/cli/commands.h"
@@ -21,20 +23,19 @@ static enum status run(const struct arguments *arguments)
 
 /*
  * Where one of the three standard files is closed, what is opened next would get its number, and
- * what is printed would go there. Writing to this one fails instead.
+ * what is printed would go there. Reading standard input, and writing to the others, fails instead.
  */
 static void keep_standard_files(void)
 {
-    int file = open("/dev/null", O_RDONLY);
-    while (file >= 0 && file <= STDERR_FILENO)
-        file = open("/dev/null", O_RDONLY);
-    if (file > STDERR_FILENO)
-        close(file);
+    for (int file = STDIN_FILENO; file <= STDERR_FILENO; file++)
+        if (fcntl(file, F_GETFD) < 0)
+            (void)!open("/dev/null", file == STDIN_FILENO ? O_WRONLY : O_RDONLY);
 }
 
 int main(int count, char **texts)
 {
     keep_standard_files();
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of write, not our end */
     struct arguments arguments;
     enum status status = arguments_read(&arguments, count, texts, stderr);
     if (status != STATUS_OK)
@@ -45,5 +46,8 @@ int main(int count, char **texts)
         printf("cubby %s\n", cubby_version());
     else
         return (int)run(&arguments);
-    return fflush(stdout) == 0 ? STATUS_OK : STATUS_FAILED;
+    if (fflush(stdout) == 0 && ferror(stdout) == 0)
+        return STATUS_OK;
+    fprintf(stderr, "cubby: writing: %s\n", strerror(errno));
+    return STATUS_FAILED;
 }

@@ -69,12 +69,11 @@ enum status session_open(struct session *session, const struct arguments *argume
     enum cubby_status status = cubby_open(&session->cubby, &endpoints.options);
     if (status == CUBBY_OK)
         return STATUS_OK;
-    if (status == CUBBY_SYSTEM)
-        return session_misused(endpoints.options.endpoint != NULL ? endpoints.options.endpoint
-                                                                  : CUBBY_DEFAULT_ENDPOINT,
-                               strerror(errno));
-    fputs("cubby: out of memory\n", stderr);
-    return STATUS_FAILED;
+    bool misused = status == CUBBY_SYSTEM && (errno == EINVAL || errno == EPROTONOSUPPORT);
+    const char *endpoint = endpoints.options.endpoint;
+    fprintf(stderr, "cubby: %s: %s\n", endpoint != NULL ? endpoint : CUBBY_DEFAULT_ENDPOINT,
+            status == CUBBY_SYSTEM ? strerror(errno) : "out of memory");
+    return misused ? STATUS_USAGE : STATUS_FAILED;
 }
 
 void session_close(struct session *session)

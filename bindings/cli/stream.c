@@ -6,6 +6,7 @@
 #include <libgen.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -70,7 +71,18 @@ static enum status start(struct stream_writer *writer, const char *path, const c
 
 static enum status refuse_present(const char *path, bool force)
 {
-    if (force || is_standard(path) || access(path, F_OK) != 0)
+    struct stat status;
+    if (path[0] == '\0') {
+        fputs("cubby: FILE is an empty name\n", stderr);
+        return STATUS_USAGE;
+    }
+    if (is_standard(path) || stat(path, &status) != 0)
+        return STATUS_OK;
+    if (S_ISDIR(status.st_mode)) {
+        fprintf(stderr, "cubby: %s is a directory: give a file\n", path);
+        return STATUS_USAGE;
+    }
+    if (force)
         return STATUS_OK;
     fprintf(stderr, "cubby: %s is there already: give --force to replace it\n", path);
     return STATUS_USAGE;

@@ -140,6 +140,43 @@ class Cli(Daemon):
                          (5, "cubby: cannot write standard output: No space left on device\n"
                              "cubby: stopped; what was written is no whole export\n"))
 
+    def run_shell(self, script):
+        """A script in which $CUBBY is the program; its exit status and what it said."""
+        done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=WAIT, check=False,
+                              env={**self.environment(), "CUBBY": CUBBY})
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    def test_a_standard_input_that_is_closed_is_not_an_empty_value(self):
+        said = "cubby: reading standard input: Bad file descriptor\n"
+        for command in ("put k - --raw", "batch", "queue push q - --raw"):
+            self.assertEqual(self.run_shell(f"$CUBBY {command} <&-"), (5, "", said))
+        self.assertEqual(self.run_shell("$CUBBY queue push q --lines <&-"),
+                         (5, "", said + "cubby: stopped after 0 jobs\n"))
+        self.assertEqual(self.ok("count"), b"0\n")
+
+    def test_output_that_cannot_be_written_is_said(self):
+        for command in ("--help", "--version", "ping", "scan"):
+            self.ok("put", "k", "1")
+            self.assertEqual(self.run_shell(f"$CUBBY {command} > /dev/full"),
+                             (5, "", "cubby: writing: No space left on device\n"))
+        with tempfile.TemporaryDirectory() as directory:
+            self.ok("put", "k", "-", "--raw", stdin=b"x" * 100000)
+            self.assertEqual(self.run_shell(f"ulimit -f 1; $CUBBY backup {directory}/backup"),
+                             (5, "", f"cubby: cannot write {directory}/backup.part: File too large\n"))
+
+    def test_a_file_that_cannot_become_one_is_refused_before_anything_is_written(self):
+        with tempfile.TemporaryDirectory() as directory:
+            for arguments in (("export", directory), ("export", directory, "--force"),
+                              ("backup", directory, "--force"), ("export", directory, "--resume")):
+                self.assertEqual(self.run_cubby(*arguments), (2, b""), arguments)
+                self.assertEqual(self.errors, f"cubby: {directory} is a directory: give a file\n")
+            self.assertEqual(self.run_cubby("export", ""), (2, b""))
+            self.assertEqual(self.errors, "cubby: FILE is an empty name\n")
+
+    def test_without_descriptors_left_it_is_not_the_usage_that_is_wrong(self):
+        status, out, errors = self.run_shell("ulimit -n 8; $CUBBY ping")
+        self.assertEqual((status, out, errors), (5, "", f"cubby: {self.endpoint}: Too many open files\n"))
+
     def test_help_is_there_by_its_short_name_and_says_where_options_may_stand(self):
         self.assertEqual(self.ok("-h"), self.ok("--help"))
         self.assertEqual(self.ok("queue", "-h"), self.ok("queue", "--help"))
