@@ -334,16 +334,26 @@ static int check_line(struct source *source, const char *line, ssize_t size)
     return 0;
 }
 
+/* As getline, but no more than may be in one: what has no end is no configuration. */
+static ssize_t read_line(FILE *file, char line[MAX_LINE + 1])
+{
+    ssize_t size = 0;
+    int read = 0;
+    while (size < MAX_LINE && read != '\n' && (read = getc(file)) != EOF)
+        line[size++] = (char)read;
+    line[size] = '\0';
+    return size;
+}
+
 static int read_file(struct source *source, const char *path)
 {
     FILE *file = fopen(path, "re");
-    char *line = NULL;
-    size_t capacity = 0;
+    char line[MAX_LINE + 1];
     ssize_t size;
     int rc = 0;
     if (file == NULL)
         return wrong(source, "cannot read the configuration file %s: %s", path, strerror(errno));
-    for (unsigned number = 1; rc == 0 && (size = getline(&line, &capacity, file)) >= 0; number++) {
+    for (unsigned number = 1; rc == 0 && (size = read_line(file, line)) > 0; number++) {
         snprintf(source->place, sizeof source->place, "%s:%u: ", path, number);
         rc = check_line(source, line, size);
         if (rc == 0)
@@ -352,7 +362,6 @@ static int read_file(struct source *source, const char *path)
     source->place[0] = '\0';
     if (rc == 0 && ferror(file) != 0)
         rc = wrong(source, "cannot read the configuration file %s: %s", path, strerror(errno));
-    free(line);
     fclose(file);
     return rc;
 }

@@ -22,6 +22,7 @@ enum {
     EXIT_FAILED = 1,
     EXIT_USAGE = 2,
     MAX_TEXT = 2 * 4096 + 64,
+    MIN_OPEN_FILES = 64,
 };
 
 static uint64_t wall_ms(void)
@@ -89,14 +90,24 @@ static void take_bus_errors(void)
     (void)sigaction(SIGBUS, &action, NULL);
 }
 
-/* As many connections as the system allows. */
-static void raise_file_limit(void)
+/*
+ * As many connections as the system allows. libzmq aborts where it finds no descriptor for its own
+ * threads, so with less than a few it is not begun. 0, or -1 and the reason was said.
+ */
+static int raise_file_limit(const struct journal *journal)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return;
+        return 0;
     limit.rlim_cur = limit.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_max >= MIN_OPEN_FILES)
+        return 0;
+    journal_say(journal, JOURNAL_ERROR,
+                "only %lu files may be open at once, and at least %d are needed: raise the limit "
+                "(ulimit -n)",
+                (unsigned long)limit.rlim_max, MIN_OPEN_FILES);
+    return -1;
 }
 
 /* SIGTERM, SIGINT and SIGUSR1 become readable; before there is any other thread. */
@@ -150,9 +161,8 @@ static int run_server(const struct config *config, const struct journal *journal
         journal_say(journal, JOURNAL_ERROR, "cannot take signals: %s", strerror(errno));
         return EXIT_FAILED;
     }
-    raise_file_limit();
     int status = EXIT_FAILED;
-    if (open_store(&store, config, journal) == 0) {
+    if (raise_file_limit(journal) == 0 && open_store(&store, config, journal) == 0) {
         if (serve(config, store, journal, signal_fd) == 0)
             status = EXIT_STOPPED;
         if (store_close(&store) != 0 && status == EXIT_STOPPED) {
@@ -191,15 +201,21 @@ static int run(const struct config *config, const struct journal *journal)
 
 /*
  * Where one of the three standard files is closed, what is opened next would get its number, and
- * what is printed would go there. Writing to this one fails instead.
+ * what is printed would go there. Reading standard input, and writing to the others, fails instead.
  */
 static void keep_standard_files(void)
 {
-    int file = open("/dev/null", O_RDONLY);
-    while (file >= 0 && file <= STDERR_FILENO)
-        file = open("/dev/null", O_RDONLY);
-    if (file > STDERR_FILENO)
-        close(file);
+    for (int file = STDIN_FILENO; file <= STDERR_FILENO; file++)
+        if (fcntl(file, F_GETFD) < 0)
+            (void)!open("/dev/null", file == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
+static int end_output(const struct journal *journal)
+{
+    if (fflush(stdout) == 0 && ferror(stdout) == 0)
+        return EXIT_STOPPED;
+    journal_say(journal, JOURNAL_ERROR, "cannot write to standard output: %s", strerror(errno));
+    return EXIT_FAILED;
 }
 
 int main(int argc, char **argv)
@@ -213,9 +229,11 @@ int main(int argc, char **argv)
     switch (config_read(&config, argc, argv)) {
     case CONFIG_HELP:
         config_print_help();
+        status = end_output(&journal);
         break;
     case CONFIG_VERSION:
         puts("cubbyd " CUBBY_VERSION);
+        status = end_output(&journal);
         break;
     case CONFIG_WRONG:
         journal_say(&journal, JOURNAL_ERROR, "%s", config.error);

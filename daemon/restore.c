@@ -46,6 +46,8 @@ static int map_file(struct backup_file *file)
         bytes = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     int cause = errno;
     bool empty = fd >= 0 && status.st_size == 0;
+    if (S_ISDIR(status.st_mode))
+        cause = EISDIR;
     if (fd >= 0)
         close(fd);
     if (bytes == MAP_FAILED)

@@ -59,7 +59,7 @@ int queues_open(struct queues **result, struct store *store, uint64_t now_ms,
     return store_fail(error, (enum store_code)rc, "cannot open the queues: %s",
                       rc == STORE_CORRUPT     ? "what is stored makes no sense: it was written by "
                                                 "another version or is damaged"
-                      : rc == STORE_FULL      ? "the disk is full"
+                      : rc == STORE_FULL      ? "the disk of the data directory is full"
                       : rc == STORE_NO_MEMORY ? "out of memory"
                       : failure != NULL       ? failure
                                               : "the system refuses");

@@ -308,6 +308,10 @@ verbose = true
         self.assert_wrong(b"\x00\x01\x02", ":1")
         self.assert_wrong("x" * 100000, ":1")
 
+    def test_what_has_no_end_is_no_configuration(self):
+        status, _, err = run("--data", "none", "--config", "/dev/zero")
+        self.assertEqual((status, err), (2, "cubbyd: /dev/zero:1: is longer than 1023 bytes\n"))
+
     def test_a_file_that_cannot_be_read_is_wrong_usage(self):
         for path in ("/no/such/file", "/", ""):
             status, _, err = run("--data", "none", "--config", path)
@@ -423,6 +427,22 @@ class OpenFiles(unittest.TestCase):
 
 
 class Output(unittest.TestCase):
+    def run_shell(self, script):
+        done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=False,
+                              env={**os.environ, "CUBBYD": CUBBYD})
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    def test_help_that_cannot_be_written_is_a_failure(self):
+        for option in ("--help", "--version"):
+            self.assertEqual(
+                self.run_shell(f"$CUBBYD {option} > /dev/full"),
+                (1, "", "cubbyd: cannot write to standard output: No space left on device\n"))
+
+    def test_too_few_open_files_are_refused_with_a_line(self):
+        status, out, err = self.run_shell("ulimit -n 12; $CUBBYD --data none")
+        self.assertEqual((status, out), (1, ""))
+        self.assertIn("only 12 files may be open at once", err)
+
     def test_it_serves_where_its_standard_files_are_closed(self):
         with tempfile.TemporaryDirectory() as directory:
             endpoint = f"ipc://{directory}/r"
