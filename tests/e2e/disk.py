@@ -379,8 +379,18 @@ def leave_file(thing, path, randomness, way):
             if number * CHUNK < size and any(chunk):
                 file.seek(number * CHUNK)
                 file.write(chunk[:size - number * CHUNK])
-        for sector, versions in sectors.items():
-            start = sector * SECTOR
+        for start, content in runs(sectors, choose):
             if start < size:
                 file.seek(start)
-                file.write(versions[max(choose(sector, versions), -len(versions))][1][:size - start])
+                file.write(content[:size - start])
+
+
+def runs(sectors, choose):
+    """(offset, bytes) of what is chosen, neighbours together."""
+    start, parts = 0, []
+    for sector, versions in sectors.items():
+        if sector * SECTOR != start + SECTOR * len(parts):
+            yield start, b"".join(parts)
+            start, parts = sector * SECTOR, []
+        parts.append(versions[max(choose(sector, versions), -len(versions))][1])
+    yield start, b"".join(parts)

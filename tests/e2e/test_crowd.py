@@ -9,10 +9,10 @@ import socket
 import struct
 import unittest
 
-from harness import (MIB, Client, Daemon, check_reply, deadline, eventually, is_sanitized, request,
+from harness import (LONG, MIB, Client, Daemon, check_reply, deadline, eventually, is_sanitized, request,
                      resident_size)
 
-CLIENTS = 5000
+CLIENTS = 5000 if LONG else 2000
 EACH = 40  # requests that one of them has outstanding
 LEAVE_WITH = 8
 TURNS = 5  # of a client that has one request outstanding
@@ -22,7 +22,7 @@ BASE, PER_CLIENT = 64 * MIB, 80 * 1024  # bytes of memory; most is of libzmq's q
 OTHER_FILES = 100  # that this process has open
 
 GREETING = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\x00NULL" + bytes(16) + b"\0" + bytes(31)
-LONG, COMMAND = 2, 4  # flags of a frame
+LARGE, COMMAND = 2, 4  # flags of a frame
 READY = b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER"
 PING, PING_TTL, PONG = b"\x04PING", 2, b"\x04PONG"
 
@@ -57,10 +57,10 @@ class Peer:
 
     def _take_frame(self):
         flags = self.bytes[0] if self.bytes else 0
-        head = 9 if flags & LONG else 2
+        head = 9 if flags & LARGE else 2
         if len(self.bytes) < head:
             return False
-        size = struct.unpack(">Q", self.bytes[1:9])[0] if flags & LONG else self.bytes[1]
+        size = struct.unpack(">Q", self.bytes[1:9])[0] if flags & LARGE else self.bytes[1]
         if len(self.bytes) < head + size:
             return False
         body, self.bytes = self.bytes[head:head + size], self.bytes[head + size:]

@@ -205,18 +205,19 @@ class Model:
 
 
 def observe_jobs(client):
-    """As Model.all tells them."""
-    found = {}
-    for queue in client.call("queue.list"):
-        for state in ("ready", "delayed", "leased", "dead"):
-            bodies, after = [], {}
-            while page := client.call("queue.peek", queue, {"state": state, "limit": 1000, **after}):
-                bodies += [row["body"] for row in page]
-                after = {"after": page[-1]["at"]}
-            if bodies:
-                found[f"queue {queue} {state}"] = [
-                    sorted(bodies) if state == "leased" else bodies, 0, False]
-    return found
+    """As Model.all tells them. A page of each list in one request, until each has come to its end."""
+    found = {(queue, state): [] for queue in client.call("queue.list")
+             for state in ("ready", "delayed", "leased", "dead")}
+    more = {key: {} for key in found}
+    while more:
+        pages = client.call("batch", [["queue.peek", [queue, {"state": state, "limit": 1000, **after}]]
+                                      for (queue, state), after in more.items()])["results"]
+        pages = {key: page for key, page in zip(more, pages) if page}
+        for key, page in pages.items():
+            found[key] += [row["body"] for row in page]
+        more = {key: {"after": page[-1]["at"]} for key, page in pages.items()}
+    return {f"queue {queue} {state}": [sorted(bodies) if state == "leased" else bodies, 0, False]
+            for (queue, state), bodies in found.items() if bodies}
 
 
 def observe(client, since=None):
