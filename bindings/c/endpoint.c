@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +23,14 @@ static const char *behind(const char *endpoint, size_t scheme)
     return strncmp(endpoint, schemes[scheme], size) == 0 ? endpoint + size : NULL;
 }
 
+/* "[::1]:7420" and "host:7420"; libzmq takes a source address before a semicolon as well. */
+static bool is_bare_ipv6(const char *address, const char *port)
+{
+    const char *source = strrchr(address, ';');
+    const char *host = source != NULL ? source + 1 : address;
+    return host[0] != '[' && memchr(host, ':', (size_t)(port - host)) != NULL;
+}
+
 static const char *fault_of_tcp(const char *address)
 {
     const char *port = strrchr(address, ':');
@@ -31,6 +40,8 @@ static const char *fault_of_tcp(const char *address)
         port != NULL && isdigit((unsigned char)port[1]) ? strtoul(port + 1, &end, 10) : 0;
     if (number < 1 || number > UINT16_MAX || errno != 0 || *end != '\0')
         return "there is no port from 1 to 65535 at its end";
+    if (is_bare_ipv6(address, port))
+        return "an IPv6 address stands in brackets: tcp://[ADDRESS]:PORT";
     return port == address ? "there is no host before its port" : NULL;
 }
 

@@ -143,7 +143,9 @@ int sockets_connect(struct sockets *sockets, void *socket, const char *endpoint)
     errno = error_of(sockets, endpoint);
     if (errno != 0)
         return close_after_failure(socket);
-    if (connect_to(sockets, socket, endpoint) != 0 || sockets_watch(sockets, socket) != 0)
+    /* Names stay those of IPv4: "localhost" may be [::1] otherwise, where no cubbyd listens. */
+    if (set_int(socket, ZMQ_IPV6, strncmp(endpoint, "tcp://[", strlen("tcp://[")) == 0) != 0 ||
+        connect_to(sockets, socket, endpoint) != 0 || sockets_watch(sockets, socket) != 0)
         return close_after_failure(socket);
     return 0;
 }

@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <pthread.h>
 
 #include "bindings/cli/commands.h"
@@ -193,7 +194,8 @@ static void add_result(struct workload_result *total, const struct workload_resu
 
 static enum status refuse_start(enum cubby_status status)
 {
-    fprintf(stderr, "cubby: bench: cannot start: %s\n", cubby_status_text(status));
+    fprintf(stderr, "cubby: bench: cannot start: %s\n",
+            status == CUBBY_SYSTEM ? strerror(errno) : cubby_status_text(status));
     return status == CUBBY_TIMEOUT ? STATUS_TIMEOUT : STATUS_FAILED;
 }
 

@@ -27,6 +27,8 @@ void session_endpoints(const struct arguments *arguments, struct session_endpoin
     uint64_t timeout_ms = arguments_number(arguments, OPTION_TIMEOUT, CUBBY_DEFAULT_TIMEOUT_MS);
     if (connect == NULL)
         connect = getenv("CUBBY_ENDPOINT");
+    if (!given[OPTION_CONNECT].given && connect != NULL && connect[0] == '\0')
+        connect = NULL; /* an empty variable is none */
     *endpoints = (struct session_endpoints){.options = {.endpoint = connect}};
     if (given[OPTION_BROADCAST].given)
         endpoints->options.broadcast = given[OPTION_BROADCAST].text;
@@ -69,7 +71,8 @@ enum status session_open(struct session *session, const struct arguments *argume
     enum cubby_status status = cubby_open(&session->cubby, &endpoints.options);
     if (status == CUBBY_OK)
         return STATUS_OK;
-    bool misused = status == CUBBY_SYSTEM && (errno == EINVAL || errno == EPROTONOSUPPORT);
+    bool misused = status == CUBBY_SYSTEM &&
+                   (errno == EINVAL || errno == EPROTONOSUPPORT || errno == ENAMETOOLONG);
     const char *endpoint = endpoints.options.endpoint;
     fprintf(stderr, "cubby: %s: %s\n", endpoint != NULL ? endpoint : CUBBY_DEFAULT_ENDPOINT,
             status == CUBBY_SYSTEM ? strerror(errno) : "out of memory");

@@ -241,6 +241,7 @@ Test(misuse, endpoints_by_which_nobody_is_reached_are_refused)
         {"tcp://127.0.0.1:99999999999999999999", EINVAL},
         {"tcp://127.0.0.1:7420 ", EINVAL},
         {"tcp://:7420", EINVAL},
+        {"tcp://::1:7420", EINVAL},
         {"ipc://", EINVAL},
         {"ipc://@", EINVAL},
         {"inproc://cubby", EINVAL},
@@ -271,6 +272,9 @@ Test(misuse, what_is_wrong_with_an_endpoint_is_told_before_it_is_opened)
     cr_assert_null(cubby_endpoint_fault("ipc:///run/cubby"));
     cr_assert_null(cubby_endpoint_fault("ipc://@cubby"));
     cr_assert_not_null(strstr(cubby_endpoint_fault("tcp://localhost"), "port from 1 to 65535"));
+    cr_assert_null(cubby_endpoint_fault("tcp://[::1]:7420"));
+    cr_assert_null(cubby_endpoint_fault("tcp://127.0.0.1:0;127.0.0.1:7420"));
+    cr_assert_not_null(strstr(cubby_endpoint_fault("tcp://::1:1"), "brackets"));
     cr_assert_not_null(strstr(cubby_endpoint_fault("tcp://:1"), "host"));
     cr_assert_not_null(strstr(cubby_endpoint_fault("ws://localhost:1"), "tcp://HOST:PORT or ipc"));
     cr_assert_not_null(strstr(cubby_endpoint_fault(""), "tcp://HOST:PORT or ipc://PATH"));

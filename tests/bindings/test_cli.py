@@ -1,6 +1,7 @@
 """The command line against the daemon: what it prints and how it exits."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -139,6 +140,28 @@ class Cli(Daemon):
         self.assertEqual((done.returncode, done.stderr.decode()),
                          (5, "cubby: cannot write standard output: No space left on device\n"
                              "cubby: stopped; what was written is no whole export\n"))
+
+    def test_a_daemon_on_ipv6_is_reached_by_its_address_in_brackets(self):
+        daemon = subprocess.Popen([CUBBYD, "--data", "none", "--listen", "tcp://[::1]:*", "--publish",
+                                   "tcp://[::1]:*"], stderr=subprocess.PIPE, text=True)
+        try:
+            line = daemon.stderr.readline()
+            if "ready" not in line:
+                self.skipTest(line)
+            endpoint, broadcast = re.findall(r"tcp://\[::1\]:\d+", line)
+            self.ok("--connect", endpoint, "put", "k", "1")
+            self.assertEqual(self.ok("--connect", endpoint, "--broadcast", broadcast, "changes", "--follow",
+                                     "--since", "0", "--limit", "1"), b"1\tput\tk\t1\n")
+        finally:
+            daemon.terminate()
+            daemon.communicate(timeout=WAIT)
+
+    def test_an_empty_variable_names_no_endpoint(self):
+        self.endpoint, endpoint = "", self.endpoint
+        status, _ = self.run_cubby("ping", "--timeout", "1")
+        self.endpoint = endpoint
+        self.assertNotIn("not an endpoint", self.errors)
+        self.assertIn(status, (0, 4))
 
     def run_shell(self, script):
         """A script in which $CUBBY is the program; its exit status and what it said."""
