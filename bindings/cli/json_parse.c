@@ -80,10 +80,13 @@ static int check_number(const char **at, const char **reason)
     return errno == ERANGE ? fail(reason, "an integer out of the range of 64 bits") : 0;
 }
 
-static int check(const char *text, const char **reason)
+/* `names`: how many names of members there are, each with a colon behind it. */
+static int check(const char *text, size_t *names, const char **reason)
 {
+    *names = 0;
     while (*text != 0) {
         int checked = 0;
+        *names += *text == ':';
         if (*text == '"')
             checked = check_string(&text, reason);
         else if (*text == '-' || (*text >= '0' && *text <= '9'))
@@ -289,10 +292,36 @@ static int pack(struct buffer *out, struct json_object *value, const char **reas
     return fail(reason, "not JSON");
 }
 
+/* Of the whole tree: json-c keeps the last of two members of one name. */
+static size_t count_names(struct json_object *value)
+{
+    size_t count = 0;
+    size_t length =
+        json_object_is_type(value, json_type_array) ? json_object_array_length(value) : 0;
+    for (size_t i = 0; i < length; i++)
+        count += count_names(json_object_array_get_idx(value, i));
+    if (!json_object_is_type(value, json_type_object))
+        return count;
+    struct json_object_iterator at = json_object_iter_begin(value);
+    struct json_object_iterator end = json_object_iter_end(value);
+    for (; !json_object_iter_equal(&at, &end); json_object_iter_next(&at))
+        count += 1 + count_names(json_object_iter_peek_value(&at));
+    return count;
+}
+
+static int pack_whole(struct buffer *out, struct json_object *value, size_t names,
+                      const char **reason)
+{
+    if (count_names(value) != names)
+        return fail(reason, "a name stands twice in one object: write it as {\"$map\": …}");
+    return pack(out, value, reason);
+}
+
 /* json-c is given the closing zero as well: only then does it know that a number has ended. */
 static int parse_text(struct buffer *out, const char *text, size_t size, const char **reason)
 {
-    if (check(text, reason) != 0)
+    size_t names;
+    if (check(text, &names, reason) != 0)
         return -1;
     struct json_tokener *tokener = json_tokener_new_ex(PARSE_DEPTH);
     if (tokener == NULL)
@@ -302,7 +331,7 @@ static int parse_text(struct buffer *out, const char *text, size_t size, const c
     enum json_tokener_error error = json_tokener_get_error(tokener);
     int result = -1;
     if (error == json_tokener_success && json_tokener_get_parse_end(tokener) == size)
-        result = pack(out, value, reason);
+        result = pack_whole(out, value, names, reason);
     else if (error == json_tokener_success)
         fail(reason, "something follows the JSON value");
     else

@@ -34,6 +34,18 @@ static void expect_refused(struct slice text)
     buffer_free(&parsed);
 }
 
+Test(json, a_name_that_stands_twice_in_an_object_is_refused)
+{
+    static const char *const refused[] = {"{\"a\":1,\"a\":2}", "[1,{\"b\":{\"a\":1,\"a\":1}}]",
+                                          "{\"$map\":[[{\"a\":1,\"a\":2},1]]}",
+                                          "{\"\\u0061\":1,\"a\":2}"};
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+        expect_refused(slice_of_text(refused[i]));
+    expect_both_ways(OBJECT("\x81\xa1\x61\x81\xa1\x61\xa3\x3a\x22\x3a"),
+                     "{\"a\":{\"a\":\":\\\":\"}}");
+    expect_both_ways(OBJECT("\x82\xa1\x61\x01\xa1\x61\x02"), "{\"$map\":[[\"a\",1],[\"a\",2]]}");
+}
+
 Test(json, scalars_keep_their_type)
 {
     expect_both_ways(OBJECT("\xc0"), "null");
