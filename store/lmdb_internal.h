@@ -1,4 +1,4 @@
-/* What the three files of the LMDB engine share. Nobody else includes this. */
+/* What the files of the LMDB engine share. Nobody else includes this. */
 #ifndef STORE_LMDB_INTERNAL_H
 #define STORE_LMDB_INTERNAL_H
 
@@ -40,18 +40,20 @@ struct lmdb_engine {
     jmp_buf *guard; /* where a page that LMDB cannot go on with leads; NULL: the process ends */
 };
 
+/* lmdb_read.c. */
+
 enum store_code lmdb_code(int result);
 
 /* Fills the error with what LMDB says, or the system. */
 int lmdb_fail(struct lmdb_engine *lmdb, const char *what, int result, struct store_error *error);
 
 /*
- * Opens the files below the directory, or makes them, durably; begins the transaction and reads the
- * mark into the engine. STORE_NOT_FOUND where there are none and only reading is allowed. On
- * failure lmdb_close_files follows as well.
+ * For mdb_env_set_assert. LMDB asserts what it finds in a page's head, and ends the process where
+ * that does not hold. Who only reads holds none of its locks, and goes back to where it called
+ * LMDB; all that may follow is to close it. Who writes cannot go on, since LMDB may be anywhere in
+ * a change: it says why, and ends. The log has everything, as after any crash.
  */
-int lmdb_open_files(struct lmdb_engine *lmdb, const char *directory, struct store_error *error);
-void lmdb_close_files(struct lmdb_engine *lmdb);
+void lmdb_meet_damage(MDB_env *env, const char *assertion);
 
 /*
  * Reading: mdb_get, mdb_cursor_get and mdb_cursor_open, except that damage which LMDB itself would
@@ -63,7 +65,7 @@ int lmdb_move(struct lmdb_engine *lmdb, MDB_cursor *at, MDB_val *key, MDB_val *v
               MDB_cursor_op op);
 int lmdb_begin(struct lmdb_engine *lmdb, MDB_txn *txn, MDB_dbi dbi, MDB_cursor **at);
 
-/* lmdb_end.c: whether the file ends before its last page. */
+/* lmdb_end.c. Whether the file ends before its last page. */
 bool lmdb_is_short(const struct lmdb_engine *lmdb);
 
 /*
@@ -75,6 +77,16 @@ int lmdb_cover_end(const struct lmdb_engine *lmdb);
 
 /* Of who only reads: STORE_CORRUPT where the file ends too soon, and something is lost by it. */
 int lmdb_check_end(struct lmdb_engine *lmdb, struct store_error *error);
+
+/* lmdb_files.c. */
+
+/*
+ * Opens the files below the directory, or makes them, durably; begins the transaction and reads the
+ * mark into the engine. STORE_NOT_FOUND where there are none and only reading is allowed. On
+ * failure lmdb_close_files follows as well.
+ */
+int lmdb_open_files(struct lmdb_engine *lmdb, const char *directory, struct store_error *error);
+void lmdb_close_files(struct lmdb_engine *lmdb);
 
 /* The mark goes into the transaction. */
 int lmdb_write_mark(struct lmdb_engine *lmdb);
