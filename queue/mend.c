@@ -232,6 +232,26 @@ uint64_t mend_list_of(struct mend *mend, struct known_queue *queue, enum list ki
     return *number;
 }
 
+/* "salvaged-NUMBER", or what of that kind no queue has; takes the name, with nothing behind it yet.
+ */
+static int take_name(struct mend *mend, uint64_t number, char name[MAX_SALVAGED_NAME])
+{
+    uint8_t key[RECORD_MAX_KEY];
+    struct slice value;
+    bool taken = true;
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && taken; i++) {
+        int size = snprintf(name, MAX_SALVAGED_NAME, "salvaged-%" PRIu64, number);
+        if (i > 0)
+            snprintf(name + size, MAX_SALVAGED_NAME - (size_t)size, "-%u", i);
+        rc = mend_find(mend, STORE_QUEUES, record_name_key(key, slice_of_text(name)), &value,
+                       &taken);
+    }
+    if (rc != 0)
+        return rc;
+    return mend_put(mend, STORE_QUEUES, record_name_key(key, slice_of_text(name)), slice_of("", 0));
+}
+
 int mend_make_queue(struct mend *mend, uint64_t number)
 {
     struct queue_fields fields = {
@@ -242,21 +262,8 @@ int mend_make_queue(struct mend *mend, uint64_t number)
                      .ttl_ms = QUEUE_FOREVER,
                      .dedup_window_ms = QUEUE_DEFAULT_DEDUP_WINDOW_MS},
     };
-    uint8_t key[RECORD_MAX_KEY];
     char name[MAX_SALVAGED_NAME];
-    struct slice value;
-    bool taken = true;
-    int rc = 0;
-    for (unsigned i = 0; rc == 0 && taken; i++) {
-        int size = snprintf(name, sizeof name, "salvaged-%" PRIu64, number);
-        if (i > 0)
-            snprintf(name + size, sizeof name - (size_t)size, "-%u", i);
-        rc = mend_find(mend, STORE_QUEUES, record_name_key(key, slice_of_text(name)), &value,
-                       &taken);
-    }
-    if (rc == 0)
-        rc = mend_put(mend, STORE_QUEUES, record_name_key(key, slice_of_text(name)),
-                      slice_of("", 0));
+    int rc = take_name(mend, number, name);
     if (rc != 0)
         return rc;
     size_t lists = mend->known.lists.size;

@@ -165,20 +165,32 @@ static int read_job(struct mend *mend, uint64_t id, struct slice value, struct j
     return rc;
 }
 
+/* Which job has a producer's id, and until when: zeros where none has, or that cannot be read. */
+struct window {
+    uint64_t id;
+    uint64_t end_ms;
+};
+
+static int find_window(struct mend *mend, struct slice dedup_key, struct window *window)
+{
+    struct slice value;
+    bool there;
+    int rc = mend_find(mend, STORE_DEDUP, dedup_key, &value, &there);
+    if (rc != 0 || !there || record_read_window(value, &window->id, &window->end_ms) != 0)
+        *window = (struct window){0};
+    return rc;
+}
+
 /* Its producer's id goes with it, unless the window lasts. */
 static int remove_dedup(struct mend *mend, const struct record *record)
 {
     uint8_t key[RECORD_MAX_DEDUP_KEY];
-    struct slice value;
-    uint64_t id = 0;
-    uint64_t end_ms = 0;
-    bool there;
+    struct window window;
     if (record->dedup.size == 0)
         return 0;
     struct slice dedup_key = record_dedup_key(key, record->queue, record->dedup);
-    int rc = mend_find(mend, STORE_DEDUP, dedup_key, &value, &there);
-    if (rc != 0 || !there || record_read_window(value, &id, &end_ms) != 0 || id != record->id ||
-        end_ms > mend->mending->time_ms)
+    int rc = find_window(mend, dedup_key, &window);
+    if (rc != 0 || window.id != record->id || window.end_ms > mend->mending->time_ms)
         return rc;
     return mend_take_out(mend, STORE_DEDUP, dedup_key);
 }
@@ -220,19 +232,15 @@ static int settle_dedup(struct mend *mend, struct record *record)
     uint8_t key[RECORD_MAX_DEDUP_KEY];
     uint8_t written[RECORD_MAX_VALUE];
     struct record holder;
-    struct slice value;
-    uint64_t id = 0;
-    uint64_t end_ms = 0;
+    struct window window;
     bool there;
     if (record->dedup.size == 0)
         return 0;
     struct slice dedup_key = record_dedup_key(key, record->queue, record->dedup);
-    int rc = mend_find(mend, STORE_DEDUP, dedup_key, &value, &there);
-    if (rc == 0 && there && record_read_window(value, &id, &end_ms) != 0)
-        id = 0;
-    if (rc != 0 || id == record->id)
+    int rc = find_window(mend, dedup_key, &window);
+    if (rc != 0 || window.id == record->id)
         return rc;
-    rc = find_job(mend, id, &holder, &there);
+    rc = find_job(mend, window.id, &holder, &there);
     if (rc != 0)
         return rc;
     if (there && holder.queue == record->queue && slice_equal(holder.dedup, record->dedup)) {
@@ -429,9 +437,7 @@ static int settle_window(struct mend *mend, const struct known_list *list, struc
 {
     uint8_t key[RECORD_MAX_DEDUP_KEY];
     uint8_t written[RECORD_MAX_VALUE];
-    struct slice value;
-    uint64_t id = 0;
-    uint64_t end_ms = 0;
+    struct window window;
     bool of_job;
     bool there;
     *good = view.size > 0 && view.size <= QUEUE_MAX_DEDUP_ID && is_id(place.id);
@@ -441,14 +447,15 @@ static int settle_window(struct mend *mend, const struct known_list *list, struc
     int rc = is_of_job(mend, place.id, list->queue, view, &of_job, &there);
     *good = of_job || !there;
     if (rc == 0)
-        rc = mend_find(mend, STORE_DEDUP, dedup_key, &value, &there);
+        rc = find_window(mend, dedup_key, &window);
     if (rc != 0 || !*good)
         return rc;
-    there = there && record_read_window(value, &id, &end_ms) == 0;
-    *good = !there || (id == place.id && (end_ms == 0 || end_ms == place.order));
-    if (!*good || end_ms == place.order)
+    bool known = window.id != 0;
+    *good =
+        !known || (window.id == place.id && (window.end_ms == 0 || window.end_ms == place.order));
+    if (!*good || window.end_ms == place.order)
         return 0;
-    if (!there)
+    if (!known)
         mend_tally(mend, list->queue, DEDUPED);
     return mend_put(mend, STORE_DEDUP, dedup_key,
                     record_write_window(written, place.id, place.order));
