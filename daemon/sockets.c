@@ -19,24 +19,29 @@ static int set_int(void *socket, int option, int value)
     return zmq_setsockopt(socket, option, &value, sizeof value);
 }
 
+struct option {
+    int name;
+    int value;
+};
+
+static int set_ints(void *socket, const struct option *options, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (set_int(socket, options[i].name, options[i].value) != 0)
+            return -1;
+    return 0;
+}
+
 static int set_common(void *socket, uint64_t io_thread, int64_t max_message)
 {
-    static const struct {
-        int option;
-        int value;
-    } options[] = {
+    static const struct option options[] = {
         {ZMQ_LINGER, SOCKETS_LINGER_MS},
         {ZMQ_HANDSHAKE_IVL, SOCKETS_HANDSHAKE_MS},
-        {ZMQ_HEARTBEAT_IVL, SOCKETS_HEARTBEAT_MS},
-        {ZMQ_HEARTBEAT_TIMEOUT, SOCKETS_HEARTBEAT_TIMEOUT_MS},
-        {ZMQ_HEARTBEAT_TTL, SOCKETS_HEARTBEAT_TTL_MS},
         {ZMQ_TCP_MAXRT, SOCKETS_STALL_MS},
-        {ZMQ_RCVHWM, SOCKETS_RECEIVE_HWM},
         {ZMQ_BACKLOG, SOCKETS_BACKLOG},
     };
-    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
-        if (set_int(socket, options[i].option, options[i].value) != 0)
-            return -1;
+    if (set_ints(socket, options, sizeof options / sizeof options[0]) != 0)
+        return -1;
     if (zmq_setsockopt(socket, ZMQ_AFFINITY, &io_thread, sizeof io_thread) != 0)
         return -1;
     return zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &max_message, sizeof max_message);
@@ -72,29 +77,46 @@ void *sockets_new_context(void)
     return NULL;
 }
 
+/* No heartbeats: their timer aborts the process where a peer left while it was not read from. */
 void *sockets_new_requests(void *zmq_context)
 {
+    static const struct option options[] = {
+        {ZMQ_SNDHWM, SOCKETS_SEND_HWM},
+        {ZMQ_RCVHWM, SOCKETS_RECEIVE_HWM},
+        {ZMQ_ROUTER_MANDATORY, 1},
+        {ZMQ_ROUTER_HANDOVER, 1},
+        {ZMQ_TCP_KEEPALIVE, 1},
+        {ZMQ_TCP_KEEPALIVE_IDLE, SOCKETS_KEEPALIVE_IDLE_S},
+        {ZMQ_TCP_KEEPALIVE_INTVL, SOCKETS_KEEPALIVE_INTERVAL_S},
+        {ZMQ_TCP_KEEPALIVE_CNT, SOCKETS_KEEPALIVE_COUNT},
+    };
     if (seed_routing_ids() != 0)
         return NULL;
     void *socket = zmq_socket(zmq_context, ZMQ_ROUTER);
     if (socket == NULL)
         return NULL;
     if (set_common(socket, REQUESTS_THREAD, WIRE_MAX_MESSAGE) != 0 ||
-        set_int(socket, ZMQ_SNDHWM, SOCKETS_SEND_HWM) != 0 ||
-        set_int(socket, ZMQ_ROUTER_MANDATORY, 1) != 0 ||
-        set_int(socket, ZMQ_ROUTER_HANDOVER, 1) != 0)
+        set_ints(socket, options, sizeof options / sizeof options[0]) != 0)
         return close_failed(socket);
     return socket;
 }
 
+/* It has heartbeats, so it always reads; subscriptions are kept in any case. */
 void *sockets_new_broadcast(void *zmq_context)
 {
+    static const struct option options[] = {
+        {ZMQ_SNDHWM, SOCKETS_PUBLISH_HWM},
+        {ZMQ_RCVHWM, 0},
+        {ZMQ_XPUB_NODROP, 1},
+        {ZMQ_HEARTBEAT_IVL, SOCKETS_HEARTBEAT_MS},
+        {ZMQ_HEARTBEAT_TIMEOUT, SOCKETS_HEARTBEAT_TIMEOUT_MS},
+        {ZMQ_HEARTBEAT_TTL, SOCKETS_HEARTBEAT_TTL_MS},
+    };
     void *socket = zmq_socket(zmq_context, ZMQ_XPUB);
     if (socket == NULL)
         return NULL;
     if (set_common(socket, BROADCAST_THREAD, WIRE_MAX_SUBSCRIPTION) != 0 ||
-        set_int(socket, ZMQ_SNDHWM, SOCKETS_PUBLISH_HWM) != 0 ||
-        set_int(socket, ZMQ_XPUB_NODROP, 1) != 0 ||
+        set_ints(socket, options, sizeof options / sizeof options[0]) != 0 ||
         zmq_setsockopt(socket, ZMQ_XPUB_WELCOME_MSG, "w", 1) != 0)
         return close_failed(socket);
     return socket;

@@ -20,7 +20,10 @@ enum {
     SOCKETS_PUBLISH_HWM = 1 << 18,
     SOCKETS_LINGER_MS = 1000, /* that a stop waits for the last replies to leave */
     SOCKETS_HANDSHAKE_MS = 3000,
-    SOCKETS_HEARTBEAT_MS = 5000,
+    SOCKETS_KEEPALIVE_IDLE_S = 15,    /* a TCP peer from which nothing came for so long is asked, */
+    SOCKETS_KEEPALIVE_INTERVAL_S = 5, /* again after so long, */
+    SOCKETS_KEEPALIVE_COUNT = 3,      /* so often, and then disconnected */
+    SOCKETS_HEARTBEAT_MS = 5000,      /* likewise of subscribers, by ZMTP */
     SOCKETS_HEARTBEAT_TIMEOUT_MS = 15000,
     SOCKETS_HEARTBEAT_TTL_MS = 30000,
     SOCKETS_STALL_MS = 30000, /* a TCP peer that takes nothing for so long is disconnected */

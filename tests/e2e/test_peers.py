@@ -4,6 +4,7 @@ import resource
 import socket
 import struct
 import threading
+import time
 import unittest
 
 import zmq
@@ -99,6 +100,19 @@ class Requests(DaemonCase):
                     self.assertIs(second.call("ping"), True)
                 self.assertFalse(first.socket.poll(0), "a reply to somebody else")
             self.assert_serves()
+
+    def test_one_that_lost_its_routing_id_and_went_on_sending_may_leave(self):
+        with Client(self.daemon, ROUTING_ID=b"heir", RECONNECT_IVL=-1) as first:
+            self.assertIs(first.call("ping"), True)
+            with Client(self.daemon, ROUTING_ID=b"heir") as second:
+                self.assertIs(second.call("ping"), True)
+                for msgid in range(10):
+                    first.send_request(msgid, "ping")
+                self.assertFalse(first.socket.poll(100), "an answer to a former connection")
+        end = time.monotonic() + 6  # as long as any timer of that connection could have run
+        while time.monotonic() < end:
+            self.assert_serves()
+            time.sleep(0.1)
 
     def test_many_peers_come_and_go(self):
         for _ in range(300 if not LONG else 3000):
