@@ -31,6 +31,11 @@ def contents(client):
     }
 
 
+def some(randomness, start, end):
+    """OFFSETS of them, or all where there are no more."""
+    return randomness.sample(range(start, end), min(OFFSETS, end - start))
+
+
 class Restart(unittest.TestCase):
     def test_a_restart_keeps_everything(self):
         with Daemon() as daemon:
@@ -377,7 +382,7 @@ class Damage(unittest.TestCase):
         """From just behind the last but one write to the end of the last one."""
         start = self.end_of(self.KEYS - 2) + 8
         end = self.end_of(self.KEYS - 1)
-        inside = randomness.sample(range(start, end), OFFSETS)
+        inside = some(randomness, start, end)
         return sorted({start, start + 1, end - 1, *inside})
 
     def test_an_undamaged_copy_starts(self):
@@ -408,7 +413,7 @@ class Damage(unittest.TestCase):
     def test_a_flipped_bit_in_the_last_write_cuts_it_off(self):
         randomness = seeded(self)
         start, end = self.end_of(self.KEYS - 2) + 8, self.end_of(self.KEYS - 1)
-        for offset in sorted(randomness.sample(range(start, end), OFFSETS)):
+        for offset in sorted(some(randomness, start, end)):
             def flip(log, offset=offset):
                 log[offset] ^= 1 << random.Random(offset).randrange(8)
 
@@ -435,8 +440,7 @@ class Damage(unittest.TestCase):
         middle = self.log.index(self.key(10).encode())
         first = self.log.index(self.key(0).encode())
         end = self.end_of(self.KEYS - 2)
-        for offset in sorted({first, middle, end - 1, *randomness.sample(range(first, end),
-                                                                         OFFSETS)}):
+        for offset in sorted({first, middle, end - 1, *some(randomness, first, end)}):
             def flip(log, offset=offset):
                 log[offset] ^= 1 << random.Random(offset).randrange(8)
 
