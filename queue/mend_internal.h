@@ -1,4 +1,8 @@
-/* What the files of the mender share. Nobody else includes this. */
+/*
+ * What the files of the mender share: mend.c goes through the tables and has the queues,
+ * mend_jobs.c visits jobs, places and windows, and both read and write by mend_state.c. Nobody else
+ * includes this.
+ */
 #ifndef QUEUE_MEND_INTERNAL_H
 #define QUEUE_MEND_INTERNAL_H
 
@@ -58,6 +62,9 @@ int mend_take_out(struct mend *mend, enum store_table table, struct slice key);
 
 /* Takes out what makes no sense, and counts that. */
 int mend_drop_odd(struct mend *mend, enum store_table table, struct slice key);
+
+/* Fills in what the queue counts, where that is stored. */
+int mend_load_counts(struct mend *mend, struct known_queue *queue);
 
 /* The queue's list, a new one where it has none: that of the job which asks, or of a new number. */
 uint64_t mend_list_of(struct mend *mend, struct known_queue *queue, enum list kind, uint64_t hint);
