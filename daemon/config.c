@@ -583,6 +583,6 @@ void config_print_help(void)
     print_option("version", NULL, "print the version and exit");
     print_option("help", NULL, "print this and exit");
     puts("\nSIZE is a number of bytes; K, M and G behind it mean powers of 1,024.\n"
-         "SIGTERM and SIGINT stop it cleanly. Exit: 0 stopped, 1 failed (one line says why), "
-         "2 wrong usage.");
+         "SIGTERM, SIGINT and SIGHUP stop it cleanly. Exit: 0 stopped, 1 failed (one line says "
+         "why), 2 wrong usage.");
 }

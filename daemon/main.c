@@ -110,7 +110,17 @@ static int raise_file_limit(const struct journal *journal)
     return -1;
 }
 
-/* SIGTERM, SIGINT and SIGUSR1 become readable; before there is any other thread. */
+/* A signal that is blocked is read even where nohup had it ignored. */
+static bool is_ignored(int number)
+{
+    struct sigaction current;
+    return sigaction(number, NULL, &current) == 0 && current.sa_handler == SIG_IGN;
+}
+
+/*
+ * SIGTERM, SIGINT, SIGUSR1 and SIGHUP, which a terminal sends when it goes, become readable; before
+ * there is any other thread.
+ */
 static int open_signals(void)
 {
     sigset_t taken;
@@ -118,6 +128,8 @@ static int open_signals(void)
     sigaddset(&taken, SIGTERM);
     sigaddset(&taken, SIGINT);
     sigaddset(&taken, SIGUSR1);
+    if (!is_ignored(SIGHUP))
+        sigaddset(&taken, SIGHUP);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of write, not our end */
     if (pthread_sigmask(SIG_BLOCK, &taken, NULL) != 0)

@@ -370,7 +370,19 @@ class Signals(unittest.TestCase):
                 keys = client.call("scan", {"keys_only": True, "limit": 10000})["entries"]
                 self.assertEqual(keys, [f"key{number:05}" for number in range(count)])
 
-    def test_sighup_and_sigpipe_do_not_end_it_badly(self):
+    def test_a_terminal_that_goes_ends_it_cleanly_unless_nohup_says_otherwise(self):
+        with Daemon() as daemon, Client(daemon) as client:
+            client.call("put", "key", 1)
+            daemon.stop(signal.SIGHUP)
+            with open(os.path.join(daemon.data, "state"), encoding="ascii") as file:
+                self.assertIn("stopped cleanly\n", file.read())
+        with Daemon(data="none", limits=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) as daemon, \
+                Client(daemon) as client:
+            daemon.process.send_signal(signal.SIGHUP)
+            self.assertIs(client.call("ping"), True)
+            daemon.stop()
+
+    def test_sigpipe_does_not_end_it(self):
         with Daemon(data="none") as daemon, Client(daemon) as client:
             daemon.process.send_signal(signal.SIGPIPE)
             self.assertIs(client.call("ping"), True)
