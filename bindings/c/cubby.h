@@ -15,7 +15,9 @@
  *     cubby_close(&cubby);
  *
  * Threads: a handle, and what was made with it, is used by one thread at a time; handles are
- * independent of each other. No function installs signal handlers or prints.
+ * independent of each other. Where a second thread meets one that waits in the handle, it is told
+ * so (CUBBY_MISUSE, or nothing done); at other times it is not. No function installs signal
+ * handlers or prints.
  *
  * fork(): a handle is of the process that opened it. In a child all that waits, cubby_poll among
  * it, is CUBBY_MISUSE, what is sent goes nowhere, and cubby_close frees the child's copy without

@@ -28,9 +28,24 @@ static enum cubby_status fail_forked(struct cubby *cubby, const char *call)
                        "%s in a child by fork(): close the handle, and open one of its own", call);
 }
 
+/*
+ * Whether another thread waits in it: whatever this one did, the failure included, would be done
+ * under the feet of that one. Two threads that meet at another moment are not noticed.
+ */
+static bool is_taken(const struct cubby *cubby)
+{
+    pthread_t waiter = atomic_load_explicit(&cubby->waiter, memory_order_relaxed);
+    return waiter != 0 && waiter != pthread_self();
+}
+
+static void take(struct cubby *cubby, pthread_t thread)
+{
+    atomic_store_explicit(&cubby->waiter, thread, memory_order_relaxed);
+}
+
 enum cubby_status handle_may_wait(struct cubby *cubby, const char *call)
 {
-    if (cubby == NULL)
+    if (cubby == NULL || is_taken(cubby))
         return CUBBY_MISUSE;
     if (cubby->dispatching)
         return failure_set(&cubby->failure, CUBBY_MISUSE,
@@ -63,6 +78,13 @@ const struct cubby_error *cubby_last_error(const struct cubby *cubby)
         .code = "misuse",
         .message = "there is no handle: it was not opened, or is closed",
     };
+    static const struct cubby_error taken = {
+        .status = CUBBY_MISUSE,
+        .code = "misuse",
+        .message = "another thread waits in this handle: give each thread one of its own",
+    };
+    if (cubby != NULL && is_taken(cubby))
+        return &taken;
     return cubby != NULL ? &cubby->failure.error : &no_handle;
 }
 
@@ -388,11 +410,9 @@ static int wait_for_news(struct cubby *cubby, int64_t until)
     return zmq_poll(cubby->items, (int)count, (long)wait) < 0 ? -1 : 0;
 }
 
-int cubby_poll(struct cubby *cubby, int64_t timeout_ms)
+static int poll_until_news(struct cubby *cubby, int64_t timeout_ms)
 {
     const bool never = false;
-    if (handle_may_wait(cubby, "cubby_poll") != CUBBY_OK)
-        return -1;
     int64_t until = due_ms(now_ms(), timeout_ms);
     int events = work(cubby, &never);
     while (events == 0 && timeout_ms != 0 && now_ms() < until) {
@@ -402,6 +422,16 @@ int cubby_poll(struct cubby *cubby, int64_t timeout_ms)
     }
     if (events < 0)
         handle_fail_system(cubby, "receiving");
+    return events;
+}
+
+int cubby_poll(struct cubby *cubby, int64_t timeout_ms)
+{
+    if (handle_may_wait(cubby, "cubby_poll") != CUBBY_OK)
+        return -1;
+    take(cubby, pthread_self());
+    int events = poll_until_news(cubby, timeout_ms);
+    take(cubby, 0);
     return events;
 }
 
@@ -422,7 +452,7 @@ static void answer_closed(struct cubby *cubby)
 void cubby_close(struct cubby **cubby)
 {
     struct cubby *closed = cubby != NULL ? *cubby : NULL;
-    if (closed == NULL)
+    if (closed == NULL || is_taken(closed))
         return;
     if (closed->dispatching) {
         handle_fail(closed, CUBBY_MISUSE,
@@ -441,6 +471,8 @@ void cubby_close(struct cubby **cubby)
 
 bool request_begin(struct cubby *cubby, const char *method)
 {
+    if (cubby != NULL && is_taken(cubby))
+        return false;
     if (cubby == NULL || method == NULL) {
         handle_fail(cubby, CUBBY_MISUSE, "a request without a method");
         return false;
@@ -542,6 +574,18 @@ static enum cubby_status abandon(struct cubby *cubby, uint64_t msgid)
     return status;
 }
 
+static enum cubby_status wait_for_reply(struct wait *wait, uint64_t msgid)
+{
+    while (!wait->done) {
+        int events = work(wait->cubby, &wait->done);
+        if (events < 0)
+            return abandon(wait->cubby, msgid);
+        if (events == 0)
+            wait_for_news(wait->cubby, NEVER_MS);
+    }
+    return wait->status;
+}
+
 enum cubby_status request_run(struct cubby *cubby, int64_t timeout_ms, struct cubby_bytes *result)
 {
     struct wait wait = {.cubby = cubby};
@@ -551,16 +595,11 @@ enum cubby_status request_run(struct cubby *cubby, int64_t timeout_ms, struct cu
     status = request_send(cubby, timeout_ms, end_wait, &wait);
     if (status != CUBBY_OK)
         return status;
-    uint64_t msgid = cubby->msgid;
-    while (!wait.done) {
-        int events = work(cubby, &wait.done);
-        if (events < 0)
-            return abandon(cubby, msgid);
-        if (events == 0)
-            wait_for_news(cubby, NEVER_MS);
-    }
+    take(cubby, pthread_self());
+    status = wait_for_reply(&wait, cubby->msgid);
+    take(cubby, 0);
     *result = wait.result;
-    return wait.status;
+    return status;
 }
 
 enum cubby_status request_read(struct cubby *cubby, enum cubby_status read)

@@ -8,6 +8,8 @@
 #ifndef BINDINGS_C_HANDLE_H
 #define BINDINGS_C_HANDLE_H
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <zmq.h>
 
 #include "bindings/c/failure.h"
@@ -33,6 +35,7 @@ struct cubby {
      */
     zmq_msg_t messages[2];
     unsigned incoming;
+    _Atomic(pthread_t) waiter; /* the thread that waits in it; 0: none */
     bool dispatching; /* callbacks may be running: no call may wait, nor close the handle */
     bool closing;
     struct failure failure;

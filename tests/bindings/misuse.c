@@ -2,6 +2,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/time.h>
@@ -224,6 +226,36 @@ Test(misuse, what_is_none_of_the_values_of_an_option_is_refused_by_the_daemon)
     cr_assert_eq(wire_next_operation(&peer.request.args.operations, &method, &args, &peer.error),
                  WIRE_BAD_REQUEST);
     cr_assert_not_null(strstr(peer.error.message, "set"), "%s", peer.error.message);
+}
+
+static void *wait_in_it(void *context)
+{
+    cubby_poll(context, PEER_WAIT_MS);
+    return NULL;
+}
+
+/* What is sent to it ends the other thread's wait. */
+Test(misuse, a_thread_is_refused_while_another_one_waits_in_the_handle)
+{
+    struct heard heard = {0};
+    pthread_t other;
+    struct cubby *same = cubby;
+    cr_assert_eq(cubby_send_get(cubby, key(), hear_reply, &heard, NULL), CUBBY_OK);
+    cr_assert_eq(pthread_create(&other, NULL, wait_in_it, cubby), 0);
+    while (cubby_last_error(cubby)->status != CUBBY_MISUSE)
+        sched_yield();
+    cr_assert_not_null(strstr(cubby_last_error(cubby)->message, "another thread"));
+    cr_assert_eq(cubby_get(cubby, key(), NULL, NULL), CUBBY_MISUSE);
+    cr_assert_eq(cubby_send_get(cubby, key(), hear_reply, &heard, NULL), CUBBY_MISUSE);
+    cr_assert_eq(cubby_poll(cubby, 0), -1);
+    cubby_close(&same);
+    cr_assert_not_null(same);
+    peer_take(&peer, NULL);
+    peer_answer(&peer, peer.request.msgid, "\x01", 1);
+    pthread_join(other, NULL);
+    cr_assert_eq(heard.calls, 1);
+    cr_assert_eq(cubby_last_error(cubby)->status, CUBBY_OK);
+    cr_assert_eq(cubby_poll(cubby, 0), 0);
 }
 
 /* ---- Around the handle ---------------------------------------------------------------------- */
