@@ -383,6 +383,16 @@ class LmdbFiles(DirectoryTest):
             self.assertEqual(client.call("get", "good")[0], "kept")
             self.assertIsNone(client.call("get", "bad"))
 
+    def test_a_large_value_that_only_the_log_has_is_none_of_these(self):
+        for engine in ("memory", "lmdb"):
+            with Daemon("--engine", engine, data=self.data) as daemon:
+                with Client(daemon) as client:
+                    client.call("put", "large", "x" * 100000)
+                daemon.kill()
+            status, lines, err = check(self.data)
+            self.assertEqual((status, told(lines, "verdict"), err), (0, ["good"], ""), lines)
+            shutil.rmtree(self.data)
+
     def test_a_file_that_ends_too_soon_is_named_by_check_and_start(self):
         path = self.stored(**{f"key{number}": "x" * 3000 for number in range(100)})
         size = os.path.getsize(path)
