@@ -613,7 +613,7 @@ enum cubby_status request_read(struct cubby *cubby, enum cubby_status read)
 
 enum cubby_status request_run_number(struct cubby *cubby, int64_t timeout_ms, uint64_t *number)
 {
-    struct cubby_bytes result;
+    struct cubby_bytes result = {0};
     uint64_t read;
     enum cubby_status status = request_run(cubby, timeout_ms, &result);
     if (status == CUBBY_OK)
@@ -625,7 +625,7 @@ enum cubby_status request_run_number(struct cubby *cubby, int64_t timeout_ms, ui
 
 enum cubby_status request_run_bool(struct cubby *cubby, int64_t timeout_ms, bool *existed)
 {
-    struct cubby_bytes result;
+    struct cubby_bytes result = {0};
     bool read;
     enum cubby_status status = request_run(cubby, timeout_ms, &result);
     if (status == CUBBY_OK)
