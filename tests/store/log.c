@@ -110,7 +110,7 @@ Test(log, that_was_trimmed_is_refused_without_the_state_it_was_trimmed_for)
     restart(f);
     cr_assert(saw(f, oldest - 1, 30));
     cr_assert_eq(log_oldest_seq(f->log), oldest);
-    cr_assert(log_size(f->log) <= size);
+    cr_assert(log_size(f->log) <= size + f->options.segment_size, "a spare may have been missing");
     cr_assert_eq(log_close(&f->log), 0);
     f->options.applied = oldest - 2;
     cr_assert_eq(start(f), STORE_CORRUPT);
