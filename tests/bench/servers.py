@@ -80,6 +80,25 @@ class Server:
             sys.exit(f"{self.name}: {figures['errors']} errors in {workload}")
         return figures
 
+    def work_apart(self, *arguments, **options):
+        """As work, with one core for the server and the others for the generator, if there are any:
+        one request at a time is mostly threads that wake each other, and where depends on luck."""
+        all_cores = os.sched_getaffinity(0)
+        first, *others = sorted(all_cores)
+        if not others:
+            return self.work(*arguments, **options)
+        self.pin({first})
+        os.sched_setaffinity(0, others)
+        try:
+            return self.work(*arguments, **options)
+        finally:
+            os.sched_setaffinity(0, all_cores)
+            self.pin(all_cores)
+
+    def pin(self, cores):
+        for thread in os.listdir(f"/proc/{self.process.pid}/task"):
+            os.sched_setaffinity(int(thread), cores)
+
     def cpu_s(self):
         with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
             fields = stat.read().rsplit(")", 1)[1].split()
