@@ -398,10 +398,11 @@ class Client:
         """The frames of the next message."""
         end = deadline(seconds)
         while not self.socket.poll(200):
-            if not self.daemon.alive():
+            if self.daemon and not self.daemon.alive():
                 raise AssertionError(f"cubbyd is gone: {self.daemon.stderr}")
             if time.monotonic() > end:
-                raise AssertionError(f"no reply in {seconds} s: {self.daemon.stderr}")
+                said = self.daemon.stderr if self.daemon else "(it is not the harness's)"
+                raise AssertionError(f"no reply in {seconds} s: {said}")
         return self.socket.recv_multipart()
 
     def silent(self):
@@ -502,6 +503,24 @@ def is_sanitized():
     with open(CUBBYD, "rb") as file:
         program = file.read()
     return b"__asan_init" in program or b"__tsan_init" in program
+
+
+class End:
+    """The end of a client's connection, by when all that the daemon has sent has come. To be made before it."""
+
+    def __init__(self, test, client):
+        self.socket = client.socket
+        self.monitor = client.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        test.addCleanup(self.monitor.close, 0)
+
+    def wait(self):
+        assert self.monitor.poll(1000 * DEADLINE_S), "the connection goes on"
+
+    def messages(self):
+        """What is left to be received."""
+        self.wait()
+        while self.socket.poll(0):
+            yield self.socket.recv_multipart()
 
 
 class Subscriber:

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import unittest
 
-from harness import CUBBYD, HERE, Client, Daemon, Subscriber, run
+from harness import CUBBYD, HERE, Client, Daemon, End, Subscriber, run
 
 EXAMPLE = os.path.join(HERE, "../../scripts/cubbyd.zpl")
 
@@ -353,15 +353,13 @@ class Signals(unittest.TestCase):
     def test_requests_that_came_before_the_signal_are_all_answered_or_none_is_half_done(self):
         with Daemon() as daemon:
             with Client(daemon, RCVHWM=0, SNDHWM=0) as client:
+                end = End(self, client)
                 client.call("ping")
                 for number in range(2000):
                     client.send_request(number, "put", f"key{number:05}", number)
                 daemon.process.send_signal(signal.SIGTERM)
                 self.assertEqual(daemon.wait(), 0)
-                answered = 0
-                while client.socket.poll(100):
-                    client.receive_payload()
-                    answered += 1
+                answered = len(list(end.messages()))
             daemon.start()
             with Client(daemon) as client:
                 count = client.call("count")

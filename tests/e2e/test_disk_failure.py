@@ -6,7 +6,7 @@ import signal
 import time
 import unittest
 
-from harness import Client, CubbyError, Daemon, Raw, Subscriber, check_reply, deadline, pack, request
+from harness import Client, CubbyError, Daemon, End, Raw, Subscriber, check_reply, deadline, pack, request
 
 NOT_CARRIED_OUT = b"this was not carried out"
 
@@ -35,16 +35,17 @@ class FailedSync(unittest.TestCase):
 
     def test_reads_of_that_turn_and_changes_do_not_leave_either(self):
         with Client(self.daemon) as client, Subscriber(self.daemon).welcome() as subscriber:
+            ends = End(self, client), End(self, subscriber)
             subscriber.heartbeat()
             self.break_disk()
             client.send_request(1, "put", "b", 2)
             client.send_request(2, "get", "b")
             self.assertIn(b"unavailable", client.receive_payload())
             self.assertEqual(self.daemon.wait(), 1)
-            while client.socket.poll(100):  # the get, where it was of the same turn
-                self.assertIn(b"unavailable", client.receive_payload())
-            while subscriber.socket.poll(100):
-                self.assertNotEqual(subscriber.socket.recv_multipart()[0][:1], b"k")
+            for (reply,) in ends[0].messages():  # the get, where it was of the same turn
+                self.assertIn(b"unavailable", reply)
+            for topic, *_ in ends[1].messages():
+                self.assertNotEqual(topic[:1], b"k")
 
     def test_a_start_on_a_mended_disk_has_everything_that_was_acknowledged(self):
         with Client(self.daemon) as client:
@@ -63,14 +64,10 @@ class FailedSync(unittest.TestCase):
             self.assertIn(client.call("get", "key0")[0], (0, "new"), "unknown, and either")
             self.assertEqual(client.call("hello")["epoch"], epoch)
 
-    def answers(self, client):
-        """What a client still gets from a daemon that has ended."""
-        while client.socket.poll(200):
-            yield client.socket.recv_multipart()[-1]
-
     def test_requests_that_gave_way_to_others_are_told_that_they_were_not_carried_out(self):
         count, operations = 8, Raw(pack([["increment", [f"key{number % 50}"]] for number in range(10_000)]))
         with Client(self.daemon) as heavy, Client(self.daemon) as other:
+            end_of_heavy = End(self, heavy)
             for msgid in range(3):  # after the first it is on record
                 heavy.send_payload(request(msgid, "batch", operations))
                 check_reply(heavy.receive_payload())
@@ -85,7 +82,7 @@ class FailedSync(unittest.TestCase):
             with self.assertRaises(CubbyError):
                 other.call("put", "a", 1)
             self.assertEqual(self.daemon.wait(), 1)
-            replies = list(self.answers(heavy))
+            replies = [reply for (reply,) in end_of_heavy.messages()]
         self.assertEqual([check_reply(reply)[1] for reply in replies], list(range(count)))
         self.assertIn(b"unavailable", replies[-1])
         self.assertIn(NOT_CARRIED_OUT, replies[-1])
@@ -93,6 +90,7 @@ class FailedSync(unittest.TestCase):
     def many_puts_when_the_disk_fails(self):
         """What they are answered, in order. Those that were not read by then get no answer."""
         with Client(self.daemon, SNDHWM=0, RCVHWM=0) as client:
+            end = End(self, client)
             client.call("ping")
             os.kill(self.daemon.process.pid, signal.SIGSTOP)
             self.break_disk()
@@ -100,7 +98,7 @@ class FailedSync(unittest.TestCase):
                 client.send_request(msgid, "put", "a", msgid)
             os.kill(self.daemon.process.pid, signal.SIGCONT)
             self.assertEqual(self.daemon.wait(), 1)
-            replies = list(self.answers(client))
+            replies = [reply for (reply,) in end.messages()]
         self.assertEqual([check_reply(reply)[1] for reply in replies], list(range(len(replies))))
         for reply in replies:
             self.assertIn(b"unavailable", reply)
@@ -121,6 +119,7 @@ class FailedSync(unittest.TestCase):
         """What a checkpoint is answered that was sent behind a put, or None: a checkpoint begins a
         turn, so one that was read in the put's turn waits for the next."""
         with Client(self.daemon) as client:
+            end = End(self, client)
             client.call("ping")
             os.kill(self.daemon.process.pid, signal.SIGSTOP)
             self.break_disk()
@@ -128,7 +127,7 @@ class FailedSync(unittest.TestCase):
             client.send_request(2, "checkpoint")
             os.kill(self.daemon.process.pid, signal.SIGCONT)
             self.assertEqual(self.daemon.wait(), 1)
-            replies = list(self.answers(client))
+            replies = [reply for (reply,) in end.messages()]
         self.assertIn(b"unavailable", replies[0])
         self.assertNotIn(NOT_CARRIED_OUT, replies[0])
         return replies[1] if len(replies) > 1 else None

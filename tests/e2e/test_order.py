@@ -10,7 +10,7 @@ import unittest
 
 import zmq
 
-from harness import DEADLINE_S, Client, Daemon, Raw, check_reply, deadline, eventually, pack, seeded
+from harness import DEADLINE_S, Client, Daemon, End, Raw, check_reply, deadline, eventually, pack, seeded
 from mirrors import BroadcastMirror, WatchMirror, seq_of, state_of
 
 CLIENTS = 12
@@ -135,6 +135,7 @@ class Talk:
         randomness = seeded(test)
         self.daemon = daemon
         self.talkers = [Talker(daemon, number, randomness) for number in range(CLIENTS)]
+        self.ends = [End(test, talker) for talker in self.talkers]
         self.poller = zmq.Poller()
         for talker in self.talkers:
             test.addCleanup(talker.close)
@@ -161,9 +162,10 @@ class Talk:
 
     def read_on(self):
         """What a daemon that has ended has sent beside what was right: (talker, its errors in order)."""
-        for talker in self.talkers:
+        for talker, end in zip(self.talkers, self.ends):
             errors = []
-            while talker.asked and talker.socket.poll(200):
+            end.wait()
+            while talker.asked and talker.socket.poll(0):
                 bad = talker.asked[0][0] in BAD
                 error = talker.judge()
                 assert error is not None or bad or not errors, "carried out after it had failed"
@@ -220,6 +222,7 @@ class Order(unittest.TestCase):
     def answers_at_a_stop(self, daemon):
         """To puts that came while the disk was waited for, as the signal did."""
         with Client(daemon) as first, Client(daemon, SNDHWM=0, RCVHWM=0) as client:
+            end = End(self, client)
             client.call("ping")
             pathlib.Path(daemon.env["WAITING_DISK"]).touch()
             first.send_request(0, "put", "a", 0)
@@ -230,8 +233,8 @@ class Order(unittest.TestCase):
             os.unlink(daemon.env["WAITING_DISK"])
             self.assertEqual(daemon.wait(), 0)
             count = 0
-            while client.socket.poll(100):
-                self.assertEqual(check_reply(client.socket.recv())[1:3], [count, None])
+            for (payload,) in end.messages():
+                self.assertEqual(check_reply(payload)[1:3], [count, None])
                 count += 1
         return count
 
@@ -245,11 +248,11 @@ class Order(unittest.TestCase):
             daemon.start()
         self.fail(count)
 
-    def read_until_the_end(self, client):
+    def read_until(self, end):
         """Errors of the replies that a daemon which has ended has sent; msgids count from 0."""
         errors = []
-        while client.socket.poll(200):
-            _, msgid, error, _ = check_reply(client.socket.recv())
+        for (payload,) in end.messages():
+            _, msgid, error, _ = check_reply(payload)
             self.assertEqual(msgid, len(errors))
             errors.append(error)
         return errors
@@ -274,10 +277,11 @@ class Order(unittest.TestCase):
         count, daemon = 2 * int(STOP_S / SLOW_S), self.start("SLOW_DISK")
         pathlib.Path(daemon.env["SLOW_DISK"]).touch()
         with Client(daemon) as other, Client(daemon, SNDHWM=0, RCVHWM=0) as client:
+            end = End(self, client)
             self.defer(client, other, count)
             daemon.process.send_signal(signal.SIGTERM)
             self.assertEqual(daemon.wait(), 0)
-            errors = self.read_until_the_end(client)
+            errors = self.read_until(end)
         done = errors.count(None)
         self.assertEqual((len(errors), errors[:done]), (count, [None] * done))
         self.assertTrue(1 < done < count, done)
