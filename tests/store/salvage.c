@@ -346,7 +346,7 @@ Test(salvage, of_lmdb_with_pages_that_are_bad_in_their_heads_reads_on_behind_the
 Test(salvage, of_lmdb_whose_file_ends_too_soon_says_so_and_takes_what_is_there)
 {
     enum { PAGE = 4096 };
-    static const size_t cuts[] = {1, PAGE, 3 * PAGE + 5, 20 * PAGE, 60 * PAGE};
+    static const size_t cuts[] = {1, PAGE, 3 * PAGE + 5, (size_t)20 * PAGE, (size_t)60 * PAGE};
     char path[PATH_SIZE];
     unsigned parts = 0;
     struct fixture *own = fixture_new("lmdb");
@@ -417,7 +417,7 @@ Test(salvage, of_lmdb_whose_file_lacks_only_free_pages_has_nothing_to_save)
         good_cuts++;
     }
     cr_assert_gt(good_cuts, 0);
-    write_path(path, good.bytes, good.size - PAGE * good_cuts);
+    write_path(path, good.bytes, good.size - (size_t)PAGE * good_cuts);
     own->engine = NULL;
     open_well(own, own->copy);
     put_one(own, "new");
