@@ -365,7 +365,7 @@ void exchanges_drain(struct exchanges *exchanges)
         return;
     inbox_begin_turn(exchanges->inbox);
     if (!exchanges->stopping && exchanges->has_few)
-        inbox_read(exchanges->inbox, exchanges->router);
+        (void)inbox_read(exchanges->inbox, exchanges->router);
     else if (!exchanges->stopping)
         inbox_fill(exchanges->inbox, exchanges->router);
     while (exchanges->work_us < TURN_MAX_DRAIN_US && has_room(exchanges) &&

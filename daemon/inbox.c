@@ -119,8 +119,7 @@ static bool reads_more(const struct inbox *inbox)
            (inbox->count < inbox->limit || inbox->read < INBOX_MIN_REQUESTS);
 }
 
-/* Whether there was one, and room for it. */
-static bool read_one(struct inbox *inbox, struct router *router)
+bool inbox_read(struct inbox *inbox, struct router *router)
 {
     struct router_message *message = reads_more(inbox) ? router_receive(router) : NULL;
     if (message == NULL)
@@ -132,13 +131,8 @@ static bool read_one(struct inbox *inbox, struct router *router)
 
 void inbox_fill(struct inbox *inbox, struct router *router)
 {
-    while (read_one(inbox, router))
+    while (inbox_read(inbox, router))
         continue;
-}
-
-void inbox_read(struct inbox *inbox, struct router *router)
-{
-    (void)read_one(inbox, router);
 }
 
 /* Taking. */

@@ -47,9 +47,11 @@ void inbox_begin_turn(struct inbox *inbox);
 /* Reads what is waiting, as far as there is room. */
 void inbox_fill(struct inbox *inbox, struct router *router);
 
-/* Reads one request, if any is waiting and there is room. To find that there is no other costs a
- * system call, which is much for who does one thing at a time. */
-void inbox_read(struct inbox *inbox, struct router *router);
+/*
+ * Reads one request; whether one was waiting and had room. To find that there is no other costs a
+ * system call, which is much for who does one thing at a time.
+ */
+bool inbox_read(struct inbox *inbox, struct router *router);
 
 /* Takes the next message, which is the router's; NULL: none is left. */
 struct router_message *inbox_take(struct inbox *inbox);
