@@ -77,7 +77,7 @@ void *sockets_new_context(void)
     return NULL;
 }
 
-/* No heartbeats: their timer aborts the process where a peer left while it was not read from. */
+/* No heartbeats: behind the high-water mark the answer to a ping is not read in time. */
 void *sockets_new_requests(void *zmq_context)
 {
     static const struct option options[] = {

@@ -1,5 +1,7 @@
 """Peers that misbehave, leave, or are many: each costs itself, and nobody else."""
 
+import os
+import pathlib
 import resource
 import socket
 import struct
@@ -13,6 +15,10 @@ from harness import (
     LONG, MAX_BATCH, MAX_CHANGES, MAX_MESSAGE, MIB, Client, Daemon, DaemonCase, Subscriber, as_bin, check_reply, deadline,
     eventually, is_sanitized, request, resident_size, seeded, unpack,
 )
+from zmtp import COMMAND, PING, PING_TTL, Peer, frame
+
+RECEIVE_HWM = 1000  # as in daemon/sockets.h
+MANY = 2 * RECEIVE_HWM  # requests, more than it may have read while it waits for the disk
 
 
 class Requests(DaemonCase):
@@ -325,11 +331,15 @@ class Subscribers(DaemonCase):
 
 class FewDescriptors(unittest.TestCase):
     def test_at_the_limit_of_open_files_it_serves_those_that_are_connected(self):
+        for options in {"listen": ["tcp://127.0.0.1:*"]}, {}:  # ipc:// otherwise
+            with self.subTest(options):
+                self.come_over_the_limit(options)
+
+    def come_over_the_limit(self, options):
         def limits():
             resource.setrlimit(resource.RLIMIT_NOFILE, (150, 150))
 
-        # Over ipc libzmq 4.3.4 itself ends the process at that limit; over tcp it goes on.
-        with Daemon(limits=limits, listen=["tcp://127.0.0.1:*"]) as daemon, Client(daemon) as early:
+        with Daemon(limits=limits, **options) as daemon, Client(daemon) as early:
             early.call("put", "key", 1)
             clients = [Client(daemon) for _ in range(200)]
             try:
@@ -344,6 +354,39 @@ class FewDescriptors(unittest.TestCase):
             with Client(daemon) as late:
                 self.assertIs(late.call("ping"), True)
             daemon.stop()
+
+
+class Pings(unittest.TestCase):
+    """libzmq answers pings of a client that is gone, which once ended the daemon (daemon/guards.h)."""
+
+    def test_a_client_with_pings_may_die_behind_a_disk_that_stands_still(self):
+        daemon = Daemon(listen=["tcp://127.0.0.1:*"])
+        self.addCleanup(daemon.clean)
+        switch = pathlib.Path(daemon.directory, "waits")
+        daemon.env.update(LD_PRELOAD=os.environ["FAILING_DISK_LIBRARY"], WAITING_DISK=str(switch))
+        daemon.start()
+        switch.touch()
+        peer, ping = self.meet(daemon), frame(COMMAND, PING + bytes(PING_TTL))
+        peer.ask([request(0, "put", "key", 0)])
+        for _ in range(MANY // 20):
+            peer.ask([request(0, "increment", "key")] * 20)
+            peer.socket.sendall(ping)
+        eventually(lambda: peer.unsent() == 0, "the daemon's side has all")
+        peer.vanish()
+        self.meet(daemon).vanish()  # nor has the thread that reads missed this
+        switch.unlink()
+        with Client(daemon) as client:
+            eventually(lambda: client.call("stats")["connections"] == 1, "its end is found")
+            eventually(lambda: client.call("get", "key")[0] == MANY, "all is carried out")
+        daemon.stop()
+
+    def meet(self, daemon):
+        """A new peer that the thread which reads requests has greeted."""
+        peer, end = Peer(daemon.endpoint), deadline()
+        while not peer.ready:
+            self.assertLess(deadline(0), end)
+            peer.receive()
+        return peer
 
 
 class Pipelines(DaemonCase):

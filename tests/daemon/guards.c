@@ -1,0 +1,195 @@
+/* Without daemon/guards.c each of these ends by an assertion of libzmq 4.3.4. */
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <zmq.h>
+
+enum {
+    DEADLINE_MS = 20000,
+    MESSAGES = 20,
+    FEW = 2, /* messages that may wait, less than half of them */
+    GREETING = 64,
+    NOTHING = 1 << 30,
+    SPARE = 64, /* descriptors above those in use */
+};
+
+static void *zmq, *router;
+
+/* ZMTP 3.1: who speaks, by which mechanism, as what kind of socket. */
+static const char greeting[] =
+    "\xff\0\0\0\0\0\0\0\0\x7f\x03\x01NULL\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+    "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+    "\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06"
+    "DEALER";
+static const char message_and_ping[] = "\0\x01m\x04\x07\x04PING\0\0";
+
+static void open_router(const char *endpoint)
+{
+    int few = FEW, none = 0;
+    zmq = zmq_ctx_new();
+    router = zmq_socket(zmq, ZMQ_ROUTER);
+    cr_assert_eq(zmq_setsockopt(router, ZMQ_RCVHWM, &few, sizeof few), 0);
+    cr_assert_eq(zmq_setsockopt(router, ZMQ_LINGER, &none, sizeof none), 0);
+    cr_assert_eq(zmq_bind(router, endpoint), 0);
+}
+
+static void close_router(void)
+{
+    zmq_close(router);
+    zmq_ctx_term(zmq);
+}
+
+static void send_all(int file, const char *bytes, size_t size)
+{
+    cr_assert_eq(send(file, bytes, size, 0), (ssize_t)size);
+}
+
+/* Until the router has said who it is, in a greeting and a command. */
+static void receive_greeting(int file)
+{
+    unsigned char bytes[GREETING + 2], command[UCHAR_MAX];
+    cr_assert_eq(recv(file, bytes, sizeof bytes, MSG_WAITALL), (ssize_t)sizeof bytes);
+    cr_assert_eq(recv(file, command, bytes[GREETING + 1], MSG_WAITALL), bytes[GREETING + 1]);
+}
+
+/* A peer that has said who it is, and heard it from the router. */
+static int new_peer(void)
+{
+    const struct timeval deadline = {.tv_sec = DEADLINE_MS / 1000};
+    int file = socket(AF_INET, SOCK_STREAM, 0);
+    char endpoint[64];
+    size_t size = sizeof endpoint;
+    cr_assert_eq(zmq_getsockopt(router, ZMQ_LAST_ENDPOINT, endpoint, &size), 0);
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port =
+                                      htons((uint16_t)strtol(strrchr(endpoint, ':') + 1, NULL, 10)),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    setsockopt(file, SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof deadline);
+    cr_assert_eq(connect(file, (struct sockaddr *)&address, sizeof address), 0);
+    send_all(file, greeting, sizeof greeting - 1);
+    receive_greeting(file);
+    return file;
+}
+
+static int wait_for(short what)
+{
+    zmq_pollitem_t item = {.socket = router, .events = what};
+    return zmq_poll(&item, 1, DEADLINE_MS);
+}
+
+/* Which ends the connection for the other side at once. */
+static void reset(int file)
+{
+    const struct linger at_once = {.l_onoff = 1};
+    setsockopt(file, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    close(file);
+}
+
+static int receive_messages(int count)
+{
+    char frame[16];
+    int received = 0;
+    for (; received < count && wait_for(ZMQ_POLLIN) == 1; received++) {
+        cr_assert_eq(zmq_recv(router, frame, sizeof frame, 0), 5); /* the routing id */
+        cr_assert_eq(zmq_recv(router, frame, sizeof frame, 0), 1);
+    }
+    return received;
+}
+
+/* The router's I/O thread has done what it had to when a new peer came. */
+static void expect_served(void)
+{
+    int peer = new_peer();
+    send_all(peer, message_and_ping, sizeof message_and_ping - 1);
+    cr_expect_eq(receive_messages(1), 1);
+    close(peer);
+}
+
+Test(guards, a_peer_with_pings_may_leave_while_it_is_not_read_from, .fini = close_router)
+{
+    char bytes[MESSAGES * sizeof message_and_ping];
+    size_t size = 0;
+    open_router("tcp://127.0.0.1:*");
+    for (int i = 0; i < MESSAGES; i++, size += sizeof message_and_ping - 1)
+        memcpy(bytes + size, message_and_ping, sizeof message_and_ping - 1);
+    int peer = new_peer();
+    send_all(peer, bytes, size);
+    cr_assert_eq(wait_for(ZMQ_POLLIN), 1);
+    close(new_peer()); /* all has been read, and what may wait waits */
+    reset(peer);
+    close(new_peer()); /* the router has been told */
+    cr_expect_eq(receive_messages(MESSAGES), MESSAGES);
+    expect_served();
+}
+
+/* What is told of a file with 1 byte to read, whose other end is closed, where `wanted` is. */
+static uint32_t told(uint32_t wanted, int times)
+{
+    int ends[2], epoll = epoll_create1(0);
+    struct epoll_event event = {.events = wanted};
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    cr_assert_eq(epoll_ctl(epoll, EPOLL_CTL_ADD, ends[0], &event), 0);
+    send_all(ends[1], "x", 1);
+    close(ends[1]);
+    for (int i = 0; i < times; i++)
+        if (epoll_wait(epoll, &event, 1, 0) != 1)
+            return NOTHING;
+    close(ends[0]);
+    close(epoll);
+    return event.events;
+}
+
+Test(guards, a_hangup_is_told_as_something_to_read_only)
+{
+    cr_expect_eq(told(EPOLLIN, 2), EPOLLIN);
+    cr_expect_eq(told(EPOLLIN | EPOLLOUT, 2), EPOLLIN | EPOLLOUT);
+    cr_expect_eq(told(EPOLLOUT, 2), EPOLLOUT);
+    cr_expect_eq(told(0, 1), 0);
+    cr_expect_eq(told(0, 2), NOTHING, "nobody is woken for it again and again");
+}
+
+/* Connections that the router could not take, from now on, any number of them. */
+static void *new_monitor(void)
+{
+    const int any = 0, deadline = DEADLINE_MS;
+    cr_assert_eq(zmq_socket_monitor(router, "inproc://events", ZMQ_EVENT_ACCEPT_FAILED), 0);
+    void *monitor = zmq_socket(zmq, ZMQ_PAIR);
+    zmq_setsockopt(monitor, ZMQ_RCVHWM, &any, sizeof any);
+    zmq_setsockopt(monitor, ZMQ_RCVTIMEO, &deadline, sizeof deadline);
+    cr_assert_eq(zmq_connect(monitor, "inproc://events"), 0);
+    return monitor;
+}
+
+Test(guards, an_ipc_endpoint_outlives_the_last_descriptor, .fini = close_router)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char endpoint[sizeof address.sun_path + 8], event[64];
+    int taken[SPARE], count = 0;
+    snprintf(address.sun_path, sizeof address.sun_path, "/tmp/cubby-guards-%d", (int)getpid());
+    snprintf(endpoint, sizeof endpoint, "ipc://%s", address.sun_path);
+    open_router(endpoint);
+    void *monitor = new_monitor();
+    int peer = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    const struct rlimit few = {.rlim_cur = (rlim_t)peer + SPARE, .rlim_max = (rlim_t)peer + SPARE};
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+    while (count < SPARE && (taken[count] = dup(peer)) >= 0)
+        count++;
+    cr_assert_eq(connect(peer, (struct sockaddr *)&address, sizeof address), 0);
+    cr_expect_gt(zmq_recv(monitor, event, sizeof event, 0), 0);
+
+    while (count > 0)
+        close(taken[--count]);
+    send_all(peer, greeting, sizeof greeting - 1);
+    receive_greeting(peer);
+    close(peer);
+    zmq_close(monitor);
+}
