@@ -25,7 +25,8 @@
 #durability = "always"
 #sync-interval = 1000
 
-#   Changes kept for those that catch up, at least so many bytes (K, M, G).
+#   Changes kept for those that catch up, at least so many bytes (K, M, G); with data = "none" in
+#   memory, besides what memory-limit counts.
 #log-retain = "64M"
 
 #   A checkpoint is written to the disk after so many bytes of log (K, M, G), and after so many

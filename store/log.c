@@ -152,6 +152,9 @@ static void start_group(struct log *log)
 
 void log_begin(struct log *log)
 {
+    log->bytes = 0;
+    for (size_t i = 0; i < log->segment_count; i++)
+        log->bytes += log->segments[i]->end;
     update_room(log);
     start_group(log);
 }
@@ -215,7 +218,7 @@ static int write_group(struct log *log, struct segment *segment, size_t size)
 {
     bool opens = segment == log->spare;
     size_t from = opens ? 0 : SEGMENT_HEADER_SIZE;
-    int cause = segment_write(log->io, segment->file, log->pending.data + from,
+    int cause = segment_write(log->io, segment, log->pending.data + from,
                               SEGMENT_HEADER_SIZE + size - from, opens ? 0 : segment->end);
     if (cause == 0)
         return 0;
@@ -234,6 +237,7 @@ static void open_segment(struct log *log)
     segment->seq_before = log->seq;
     log->segments[log->segment_count] = segment;
     log->segment_count++;
+    log->bytes += segment->end;
     log->spare = NULL;
 }
 
@@ -242,6 +246,7 @@ static void count_group(struct log *log, struct segment *segment, size_t size, u
     if (segment == log->spare)
         open_segment(log);
     segment_add_group(segment, size, log->seq);
+    log->bytes += size;
     log->position++;
     pool_note_used(log->pool, segment->end, log->position - segment->first + 1);
     log->seq = log->pending_seq;
@@ -321,19 +326,16 @@ uint64_t log_synced(const struct log *log)
     return log->synced;
 }
 
-/* How many of the oldest segments are not needed. */
-static size_t count_old(const struct log *log, uint64_t position, uint64_t retain)
+/* How many of the oldest segments are not needed; `*bytes`: what is in the others. */
+static size_t count_old(const struct log *log, uint64_t position, uint64_t retain, uint64_t *bytes)
 {
-    uint64_t newer = 0;
-    size_t kept = log->segment_count;
-    while (kept > 0 && newer < retain) {
-        kept--;
-        newer += log->segments[kept]->end;
-    }
     size_t old = 0;
-    while (old < kept && old + 1 < log->segment_count &&
-           log->segments[old + 1]->first - 1 <= position)
+    *bytes = log->bytes;
+    while (old + 1 < log->segment_count && *bytes - log->segments[old]->end >= retain &&
+           log->segments[old + 1]->first - 1 <= position) {
+        *bytes -= log->segments[old]->end;
         old++;
+    }
     return old;
 }
 
@@ -341,11 +343,13 @@ void log_trim(struct log *log, uint64_t position, uint64_t retain)
 {
     if (position > log->synced && log_sync(log) != 0)
         return;
-    size_t old = count_old(log, position, retain);
+    uint64_t bytes;
+    size_t old = count_old(log, position, retain, &bytes);
     if (old == 0 || (log->segments[old]->first > log->synced && log_sync(log) != 0))
         return;
     for (size_t i = 0; i < old; i++)
         pool_retire(log->pool, log->segments[i]);
+    log->bytes = bytes;
     log->segment_count -= old;
     memmove(log->segments, log->segments + old, log->segment_count * sizeof(struct segment *));
 }

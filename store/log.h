@@ -43,6 +43,8 @@ enum log_durability {
 
 enum {
     LOG_SEGMENT_SIZE = 16 << 20, /* the usual size of a segment */
+    LOG_MEMORY_SEGMENT_SIZE =
+        1 << 20, /* of one in memory, where nothing is gained by larger ones */
     LOG_MIN_SEGMENT_SIZE = 64 << 10,
     LOG_RESERVE = 1 << 20,   /* kept for deletes when the disk is full; at most a quarter segment */
     LOG_MAX_GROUP = 1 << 30, /* bytes of a group: more is STORE_FULL */
@@ -61,7 +63,7 @@ struct log_io {
 struct log_options {
     const char *directory; /* existing and locked by the caller; NULL: in memory */
     enum log_durability durability;
-    size_t segment_size; /* 0: LOG_SEGMENT_SIZE; else at least LOG_MIN_SEGMENT_SIZE */
+    size_t segment_size; /* 0: the usual; else at least LOG_MIN_SEGMENT_SIZE */
     uint64_t applied;    /* replay what is behind this position; 0: from the first group on */
     bool lossy;          /* the last run may have lost its newest groups, see log_open */
 

@@ -19,6 +19,7 @@ struct log {
     struct segment **segments; /* oldest first; the last one is being written */
     size_t segment_count;
     size_t segment_capacity;
+    uint64_t bytes; /* that are written in all of them */
     struct pool *pool;
     struct segment *spare; /* the pool's first one, once known to be there */
     size_t room[2];        /* how big a group may get, by whether it may use the reserve */

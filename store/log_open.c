@@ -80,7 +80,7 @@ static int add_segment(void *context, size_t file)
     struct recovery *r = context;
     const struct scan_file *found = &r->scan.files[file];
     struct log *log = r->log;
-    struct segment *segment = segment_new(found->id, found->header.size, -1);
+    struct segment *segment = segment_new(found->id, found->header.size);
     if (segment == NULL || log_grow_segments(log) != 0) {
         segment_free(segment);
         return (int)store_fail(r->error, STORE_NO_MEMORY, "no memory for the log's segments");
@@ -122,7 +122,7 @@ static bool is_spare(const struct recovery *r, size_t file, size_t spares, uint6
 
 static int adopt_spare(struct recovery *r, const struct scan_file *found)
 {
-    struct segment *spare = segment_new(found->id, found->size, -1);
+    struct segment *spare = segment_new(found->id, found->size);
     if (spare == NULL)
         return (int)store_fail(r->error, STORE_NO_MEMORY, "no memory for the log's segments");
     if (log_segment_file(r->log, spare) < 0) {
@@ -318,6 +318,11 @@ static int open_directory(struct log *log, const char *directory, struct store_e
     return (int)store_fail(error, STORE_IO, "cannot open %s: %s", directory, strerror(errno));
 }
 
+static size_t usual_segment_size(const struct log_options *options)
+{
+    return options->directory != NULL ? LOG_SEGMENT_SIZE : LOG_MEMORY_SEGMENT_SIZE;
+}
+
 static int start(struct log *log, const struct log_options *options, log_replay_fn *replay,
                  log_progress_fn *progress, void *context, struct store_error *error)
 {
@@ -344,7 +349,8 @@ int log_open(struct log **log, const struct log_options *options, log_replay_fn 
         return (int)store_fail(error, STORE_NO_MEMORY, "no memory for the log");
     made->directory = -1;
     made->durability = options->durability;
-    made->segment_size = options->segment_size > 0 ? options->segment_size : LOG_SEGMENT_SIZE;
+    made->segment_size =
+        options->segment_size > 0 ? options->segment_size : usual_segment_size(options);
     made->io = options->io != NULL ? options->io : &system_io;
     code = start(made, options, replay, progress, context, error);
     if (code != 0) {

@@ -123,8 +123,8 @@ static int open_file(struct log_reader *reader, const struct segment *segment)
 static int load_group(struct log_reader *reader, const struct segment *segment)
 {
     struct segment_source source = {
-        .file = open_file(reader, segment), .id = segment->id, .limit = segment->end};
-    if (source.file < 0)
+        .file = -1, .memory = segment->memory, .id = segment->id, .limit = segment->end};
+    if (source.memory == NULL && (source.file = open_file(reader, segment)) < 0)
         return STORE_IO;
     struct group group;
     int code = group_read_header(&reader->window, &source, reader->offset, READ_STEP, &group);

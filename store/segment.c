@@ -48,16 +48,29 @@ static uint32_t crc_of_group(const uint8_t *bytes, size_t length, uint64_t segme
     return ~crc32c(crc, bytes + AT_GROUP_LENGTH, GROUP_HEADER_SIZE - AT_GROUP_LENGTH + length);
 }
 
-struct segment *segment_new(uint64_t id, uint64_t size, int file)
+struct segment *segment_new(uint64_t id, uint64_t size)
 {
     size_t marks = size / SEGMENT_MARK_STEP + 1;
     struct segment *segment = calloc(1, sizeof(*segment) + marks * sizeof(segment->marks[0]));
     if (segment == NULL)
         return NULL;
     segment->size = size;
-    segment->file = file;
+    segment->file = -1;
     segment->mark_limit = marks;
     segment_reset(segment, id);
+    return segment;
+}
+
+struct segment *segment_new_in_memory(uint64_t id, uint64_t size)
+{
+    struct segment *segment = segment_new(id, size);
+    if (segment == NULL)
+        return NULL;
+    segment->memory = malloc(size);
+    if (segment->memory == NULL) {
+        free(segment);
+        return NULL;
+    }
     return segment;
 }
 
@@ -66,6 +79,7 @@ void segment_free(struct segment *segment)
     if (segment == NULL)
         return;
     segment_close(segment);
+    free(segment->memory);
     free(segment);
 }
 
@@ -170,6 +184,16 @@ static int read_file(int file, uint8_t *bytes, size_t size, uint64_t offset, siz
     return 0;
 }
 
+static int read_source(const struct segment_source *source, uint8_t *bytes, size_t size,
+                       uint64_t offset, size_t *got)
+{
+    if (source->memory == NULL)
+        return read_file(source->file, bytes, size, offset, got);
+    memcpy(bytes, source->memory + offset, size);
+    *got = size;
+    return 0;
+}
+
 static int fill_window(struct segment_window *window, const struct segment_source *source,
                        uint64_t offset, size_t wanted)
 {
@@ -177,7 +201,7 @@ static int fill_window(struct segment_window *window, const struct segment_sourc
     buffer_restart(&window->buffer);
     if (!buffer_reserve(&window->buffer, wanted))
         return STORE_NO_MEMORY;
-    int code = read_file(source->file, window->buffer.data, wanted, offset, &window->buffer.size);
+    int code = read_source(source, window->buffer.data, wanted, offset, &window->buffer.size);
     if (code != 0)
         return code;
     window->segment_id = source->id;
@@ -264,8 +288,8 @@ void record_write_header(uint8_t bytes[RECORD_HEADER_SIZE], size_t length, uint6
     put64(bytes + AT_RECORD_TIME, time_ms);
 }
 
-int segment_write(const struct log_io *io, int file, const void *bytes, size_t size,
-                  uint64_t offset)
+static int write_file(const struct log_io *io, int file, const void *bytes, size_t size,
+                      uint64_t offset)
 {
     const uint8_t *from = bytes;
     while (size > 0) {
@@ -283,12 +307,21 @@ int segment_write(const struct log_io *io, int file, const void *bytes, size_t s
     return 0;
 }
 
+int segment_write(const struct log_io *io, const struct segment *segment, const void *bytes,
+                  size_t size, uint64_t offset)
+{
+    if (segment->memory == NULL)
+        return write_file(io, segment->file, bytes, size, offset);
+    memcpy(segment->memory + offset, bytes, size);
+    return 0;
+}
+
 int segment_zero(const struct log_io *io, int file, uint64_t offset, uint64_t end)
 {
     static const uint8_t zeros[ZERO_STEP];
     while (offset < end) {
         size_t part = end - offset < ZERO_STEP ? (size_t)(end - offset) : ZERO_STEP;
-        int cause = segment_write(io, file, zeros, part, offset);
+        int cause = write_file(io, file, zeros, part, offset);
         if (cause != 0)
             return cause;
         offset += part;

@@ -1,7 +1,7 @@
 /*
- * Segments: the files of the log, what is in them, and reading them. Formats only; what they mean
- * together is the business of log.c (writing), log_scan.c and log_open.c (a start) and
- * log_reader.c (history).
+ * Segments: the files of the log, or blocks of memory, what is in them, and reading them. Formats
+ * only; what they mean together is the business of log.c (writing), log_scan.c and log_open.c (a
+ * start) and log_reader.c (history).
  *
  * A segment file is called log-0000000001, log-0000000002… All numbers are little endian.
  *
@@ -63,15 +63,20 @@ struct segment {
     uint64_t first;       /* number of its first group */
     uint64_t seq_before;  /* newest seq before its first group */
     uint64_t end;         /* offset behind its last group */
-    int file;             /* -1: closed */
+    int file;             /* -1: closed, or in memory */
+    uint8_t *memory;      /* its bytes, where it has no file; else NULL */
     struct segment *next; /* in a list of the pool's */
     size_t mark_count;
     size_t mark_limit;
     struct segment_mark marks[];
 };
 
-/* NULL where memory is out. segment_free closes the file too; NULL is allowed. */
-struct segment *segment_new(uint64_t id, uint64_t size, int file);
+/*
+ * One without a file as yet, and one in memory. NULL where memory is out. segment_free closes the
+ * file too; NULL is allowed.
+ */
+struct segment *segment_new(uint64_t id, uint64_t size);
+struct segment *segment_new_in_memory(uint64_t id, uint64_t size);
 void segment_free(struct segment *segment);
 void segment_close(struct segment *segment);
 
@@ -122,9 +127,10 @@ struct segment_window {
     uint64_t offset;
 };
 
-/* Which part of which file can be read. */
+/* Which part of which file, or memory, can be read. */
 struct segment_source {
     int file;
+    const uint8_t *memory; /* in place of the file; NULL: there is one */
     uint64_t id;
     uint64_t limit; /* nothing at or behind this offset */
 };
@@ -155,8 +161,8 @@ void record_write_header(uint8_t bytes[RECORD_HEADER_SIZE], size_t length, uint6
                          uint64_t time_ms);
 
 /* Writes all of it, however often the system writes less. Returns 0 or an errno. */
-int segment_write(const struct log_io *io, int file, const void *bytes, size_t size,
-                  uint64_t offset);
+int segment_write(const struct log_io *io, const struct segment *segment, const void *bytes,
+                  size_t size, uint64_t offset);
 
 /* Writes zeros from offset to end. Returns 0 or an errno. */
 int segment_zero(const struct log_io *io, int file, uint64_t offset, uint64_t end);

@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -177,23 +176,15 @@ err_after_open:
     return -1;
 }
 
-static int make_memory(uint64_t size)
-{
-    int file = memfd_create("cubby-log", MFD_CLOEXEC);
-    if (file >= 0 && ftruncate(file, (off_t)size) != 0) {
-        close(file);
-        return -1;
-    }
-    return file;
-}
-
 /* NULL where it fails, for whatever reason: the next attempt meets it again if it lasts. */
 static struct segment *make(struct pool *pool, uint64_t id, uint64_t size)
 {
-    struct segment *segment = segment_new(id, size, -1);
+    if (in_memory(pool))
+        return segment_new_in_memory(id, size);
+    struct segment *segment = segment_new(id, size);
     if (segment == NULL)
         return NULL;
-    segment->file = in_memory(pool) ? make_memory(size) : make_file(pool, id, size);
+    segment->file = make_file(pool, id, size);
     if (segment->file < 0) {
         segment_free(segment);
         return NULL;

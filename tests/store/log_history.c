@@ -114,6 +114,21 @@ Test(history, does_not_show_a_record_that_is_not_complete)
     fixture_free(f);
 }
 
+Test(history, in_memory_takes_little_more_than_is_to_be_kept)
+{
+    struct fixture *f = fixture_new();
+    f->options.directory = NULL;
+    f->options.segment_size = 0;
+    start_well(f);
+    for (int i = 0; i < 20; i++) {
+        commit_many(f, 30, 10000);
+        log_trim(f->log, log_position(f->log), 0);
+        cr_assert(log_size(f->log) <= UINT64_C(2) * LOG_MEMORY_SEGMENT_SIZE,
+                  "one is written, one is ready");
+    }
+    fixture_free(f);
+}
+
 static void check_trimmed(struct fixture *f)
 {
     struct log_reader *reader;
