@@ -71,6 +71,17 @@ int ids_take(struct queues *queues, uint64_t *id)
     return 0;
 }
 
+/* Whether half a block or less is left. */
+static bool is_low(const struct queues *queues)
+{
+    return queues->id_limit - queues->next_id <= IDS_BLOCK / 2;
+}
+
+bool ids_run_short(const struct queues *queues)
+{
+    return queues->ids_written != 0 || is_low(queues);
+}
+
 int ids_settle(struct queues *queues)
 {
     if (queues->ids_written == 0)
@@ -85,7 +96,7 @@ int ids_settle(struct queues *queues)
 
 int ids_reserve(struct queues *queues)
 {
-    if (queues->id_limit - queues->next_id > IDS_BLOCK / 2)
+    if (!is_low(queues))
         return 0;
     uint64_t limit = queues->id_limit + IDS_BLOCK;
     int rc = reserve(queues, limit);

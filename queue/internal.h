@@ -34,8 +34,10 @@ int ids_take(struct queues *queues, uint64_t *id);
 
 /*
  * Where they run short more are reserved: in the last transaction of a turn, and given out once
- * that turn has been committed and synced.
+ * that turn has been committed and synced. Also in a turn that has nothing else: what is cancelled
+ * uses ids up too.
  */
+bool ids_run_short(const struct queues *queues);
 int ids_reserve(struct queues *queues);
 int ids_settle(struct queues *queues);
 

@@ -118,7 +118,8 @@ void queues_abandon(struct queues *queues);
 
 /*
  * Writes what the queues of this turn count, in a transaction. Right before store_commit: what
- * comes after it belongs to the next turn. Costs nothing where nothing was counted.
+ * comes after it belongs to the next turn. Costs nothing where nothing was counted, unless ids run
+ * short, of which it reserves more.
  */
 int queues_save(struct queues *queues, uint64_t now_ms);
 

@@ -111,11 +111,8 @@ static int save_counts(struct queues *queues)
     return rc;
 }
 
-int queues_save(struct queues *queues, uint64_t now_ms)
+static int save_turn(struct queues *queues, uint64_t now_ms)
 {
-    struct registry *registry = &queues->registry;
-    if (registry->turn_over || registry->turn.count == 0)
-        return 0;
     int rc = ids_settle(queues);
     if (rc != 0)
         return rc;
@@ -129,8 +126,21 @@ int queues_save(struct queues *queues, uint64_t now_ms)
         store_cancel(queues->store);
     if (rc != 0)
         return rc;
-    registry->turn_over = true;
+    queues->registry.turn_over = true;
     queues->saved_at = store_position(queues->store);
+    return 0;
+}
+
+int queues_save(struct queues *queues, uint64_t now_ms)
+{
+    struct registry *registry = &queues->registry;
+    bool touched = registry->turn.count > 0;
+    if (registry->turn_over || (!touched && !ids_run_short(queues)))
+        return 0;
+    int rc = save_turn(queues, now_ms);
+    if (touched || (rc != STORE_FULL && rc != STORE_NO_MEMORY))
+        return rc;
+    queues->ids_written = 0; /* the next turn tries again: nobody in this one has to do with it */
     return 0;
 }
 

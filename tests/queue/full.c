@@ -7,6 +7,7 @@
 #include <criterion/parameterized.h>
 #include <ftw.h>
 
+#include "queue/internal.h"
 #include "tests/queue/fixture.h"
 #include "tests/store/faulty_engine.h"
 
@@ -235,5 +236,26 @@ ParameterizedTest(const int *number, full, leaves_everything_as_it_was_on_each_e
         try_operations(kinds[i], large("job"));
         try_expiry(kinds[i], large("job"));
     }
+    close_all();
+}
+
+/* What else is in that turn is requests for keys, which are not to fail for it. */
+Test(full, a_turn_without_queues_goes_well_where_no_more_ids_can_be_reserved, .init = setup,
+     .fini = teardown)
+{
+    uint64_t id;
+    faults.inner = &engine_memory;
+    open_all();
+    while (!ids_run_short(queues))
+        ok(ids_take(queues, &id));
+    faults = (struct faults){.inner = faults.inner, .left = 1, .kind = FAULT_FULL};
+    turn_end();
+    cr_assert(faults.fired);
+    cr_assert_eq(queues->ids_written, 0);
+    turn_end();
+    cr_assert_neq(queues->ids_written, 0);
+    push("q", "a");
+    turn_end();
+    cr_assert(!ids_run_short(queues));
     close_all();
 }

@@ -247,6 +247,29 @@ Test(restart, ids_never_run_out_between_turns)
     close_all();
 }
 
+/* What is cancelled leaves nothing in the turn, but the ids that it took are used up. */
+Test(restart, ids_do_not_run_out_by_transactions_that_are_cancelled)
+{
+    enum { BLOCK = 1 << 24, TURN = 1 << 20 };
+    uint64_t last = 0;
+    uint64_t id;
+    bool duplicate;
+    open_all();
+    for (unsigned i = 0; i < 3 * BLOCK / TURN; i++) {
+        begin();
+        ok(queue_push(queues, text("q"), text("a"), &(struct push_options){0}, &id, &duplicate));
+        for (unsigned j = 0; j < TURN; j++)
+            ok(ids_take(queues, &last));
+        cancel();
+        turn_end();
+    }
+    close_all();
+    now_ms = 1000;
+    open_all();
+    cr_assert_gt(push("q", "a"), last);
+    close_all();
+}
+
 Test(restart, ids_that_are_not_reserved_are_not_given_out)
 {
     enum { BLOCK = 1 << 24 };
