@@ -45,9 +45,10 @@ bool eviction_make_room(struct service *service, const struct wire_request *requ
         return false;
     room += slack(stats.memory_limit);
     while (evicted == KEYS_MAX_EXPIRED) {
-        if (keys_evict(&service->keys, now_ms, room, &evicted) != 0)
-            return false;
+        int rc = keys_evict(&service->keys, now_ms, room, &evicted);
         service->counters->evicted += evicted;
+        if (rc != 0)
+            return false;
         any = any || evicted > 0;
     }
     return any || store_has_room(store, room);
@@ -58,9 +59,10 @@ void eviction_begin(struct service *service, uint64_t now_ms)
     struct store *store = service->store;
     uint32_t evicted = KEYS_MAX_EXPIRED;
     for (unsigned i = 1; evicted > 0 && !store_has_room(store, 0); i++) {
-        if (keys_evict(&service->keys, now_ms, 0, &evicted) != 0)
-            break;
+        int rc = keys_evict(&service->keys, now_ms, 0, &evicted);
         service->counters->evicted += evicted;
+        if (rc != 0)
+            break;
         if (i % COMMIT_EVERY == 0 && store_commit(store) != 0)
             break;
         store_poll(store);

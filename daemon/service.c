@@ -177,14 +177,15 @@ void service_refuse(struct service *service, const struct wire_request *request,
     wire_pack_error_reply(out, request, &error);
 }
 
-/* Whether more are due. */
+/* Whether more are due. Those for whose record there is no space stay absent, and wait. */
 static bool expire_keys(struct service *service, uint64_t now_ms)
 {
     uint32_t expired = 0;
-    if (!keys_due(&service->keys, now_ms) || keys_expire(&service->keys, now_ms, &expired) != 0)
-        return false; /* no space for the record: they stay absent, and are tried again */
+    if (keys_next_expiry(&service->keys) > now_ms || !keys_due(&service->keys, now_ms))
+        return false;
+    int rc = keys_expire(&service->keys, now_ms, &expired);
     service->counters->expired += expired;
-    return expired > 0 && keys_due(&service->keys, now_ms);
+    return rc == 0 && expired > 0 && keys_due(&service->keys, now_ms);
 }
 
 /* Leases, delays, ttls, pauses. Whether more are due. */

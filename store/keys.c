@@ -27,6 +27,8 @@ enum {
     MAX_HEAD = 1 + 8 + EXPIRY_SIZE,
 };
 
+enum { RETRY_MS = 1000 }; /* after an expiry that failed: mostly the disk was full */
+
 static uint64_t read_number(const uint8_t *at, unsigned size)
 {
     uint64_t number = 0;
@@ -350,7 +352,7 @@ uint64_t keys_next_expiry(struct keys *keys)
 {
     if (keys->no_expiry_before_ms == 0)
         look_up_expiry(keys);
-    return keys->no_expiry_before_ms;
+    return keys->no_expiry_before_ms < keys->retry_ms ? keys->retry_ms : keys->no_expiry_before_ms;
 }
 
 bool keys_due(struct keys *keys, uint64_t now_ms)
@@ -385,9 +387,12 @@ int keys_expire(struct keys *keys, uint64_t now_ms, uint32_t *expired_keys)
     while (count < KEYS_MAX_EXPIRED && (rc = expire_first(keys)) == 0)
         count++;
     keys->no_expiry_before_ms = 0;
-    *expired_keys = count;
     int end_rc = store_end(keys->store, NULL);
-    return rc != 0 && rc != STORE_NOT_FOUND ? rc : end_rc;
+    *expired_keys = end_rc == 0 ? count : 0;
+    if (rc == 0 || rc == STORE_NOT_FOUND)
+        rc = end_rc;
+    keys->retry_ms = rc == 0 ? 0 : now_ms + RETRY_MS;
+    return rc;
 }
 
 int keys_expire_key(struct keys *keys, uint64_t now_ms, struct slice key)
@@ -428,7 +433,7 @@ int keys_evict(struct keys *keys, uint64_t now_ms, size_t room, uint32_t *evicte
     while (count < KEYS_MAX_EXPIRED && !store_has_room(keys->store, room) &&
            (rc = evict_next(keys)) == 0)
         count++;
-    *evicted = count;
     int end_rc = store_end(keys->store, NULL);
+    *evicted = end_rc == 0 ? count : 0;
     return rc != 0 && rc != STORE_NOT_FOUND ? rc : end_rc;
 }

@@ -21,6 +21,7 @@ enum {
 struct keys {
     struct store *store;
     uint64_t no_expiry_before_ms; /* nothing is due before; 0: look */
+    uint64_t retry_ms;            /* keys_expire is not tried before: it had no room */
 };
 
 struct keys_entry {
@@ -94,11 +95,12 @@ int keys_read_expiry_key(struct slice index, uint64_t *expires_at_ms, struct sli
 struct keys_range keys_prefix(struct slice prefix, uint8_t *buffer);
 
 /*
- * Expiry. keys_due: whether any key is due at `now_ms`, at next to no cost. keys_next_expiry: when
- * the next one is, UINT64_MAX where none is. keys_expire removes keys that are due, at most
- * KEYS_MAX_EXPIRED of them, in a transaction of its own, and says how many. keys_expire_key does it
- * for one key, and nothing where that is not due: it comes before a write to a key while others
- * wait for keys_expire. Errors as of store_delete.
+ * Expiry. keys_due: whether any key is due at `now_ms`, at next to no cost. keys_expire removes
+ * keys that are due, at most KEYS_MAX_EXPIRED of them, in a transaction of its own, and says how
+ * many, also where it fails on the way: they are gone then. keys_next_expiry: when it is to be
+ * called next: when the next key is due, UINT64_MAX where none is, or a second after it failed.
+ * keys_expire_key does it for one key, and nothing where that is not due: it comes before a write
+ * to a key while others wait for keys_expire. Errors as of store_delete.
  */
 bool keys_due(struct keys *keys, uint64_t now_ms);
 uint64_t keys_next_expiry(struct keys *keys);
@@ -107,8 +109,8 @@ int keys_expire_key(struct keys *keys, uint64_t now_ms, struct slice key);
 
 /*
  * Evicts keys until the store has room for so many bytes, at most KEYS_MAX_EXPIRED of them, in a
- * transaction of its own, and says how many; 0 too where none is left. One that has expired makes
- * an `expire` change. Errors as of store_delete.
+ * transaction of its own, and says how many, as keys_expire does; 0 too where none is left. One
+ * that has expired makes an `expire` change. Errors as of store_delete.
  */
 int keys_evict(struct keys *keys, uint64_t now_ms, size_t room, uint32_t *evicted);
 

@@ -2,14 +2,24 @@
 
 import os
 import random
+import shutil
 import subprocess
 import tempfile
+import time
 import unittest
 
 from harness import MIB, Client, CubbyError, Daemon, all_changes, eventually
 
 VALUE = "x" * 100000
+EXPIRING = 2000  # with long keys: more than is in the log's reserve
 ENGINES_ON_DISK = ("lmdb", "rocksdb")
+
+
+def cpu_seconds(daemon):
+    """What the process has used so far."""
+    with open(f"/proc/{daemon.process.pid}/stat", encoding="ascii") as file:
+        words = file.read().rsplit(")", 1)[1].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def put(client, key, value=VALUE, **options):
@@ -168,6 +178,28 @@ class Disk(SmallDisk, Full, unittest.TestCase):
                 self.assertEqual(client.call("hello")["seq"], seq)
                 self.assertEqual(client.call("count"), count - 40 + 1)
                 self.assertEqual(client.call("get", "again")[0], VALUE)
+
+    def test_keys_that_expire_are_absent_cost_nothing_and_go_once_there_is_room(self):
+        for ttl in (5000, 20000, 80000):  # the disk is to be full before the first expires
+            with Daemon(data=f"{self.directory}/{ttl}") as daemon, Client(daemon) as client:
+                client.batch(*(["put", f"k{number}".ljust(1000), 1, {"ttl": ttl}]
+                               for number in range(EXPIRING)))
+                count = fill(client, 1000)
+                if client.call("count") == count + EXPIRING:
+                    self.check_expiry_waits(daemon, client, count)
+                    return
+            shutil.rmtree(daemon.data)
+        self.fail("the disk was not filled in time")
+
+    def check_expiry_waits(self, daemon, client, count):
+        eventually(lambda: client.call("count") == count, "all are absent", 100)
+        self.assertLess(client.call("stats")["expired"], EXPIRING)
+        before = cpu_seconds(daemon)
+        time.sleep(2)  # a daemon that did not wait would work all the while
+        self.assertLess(cpu_seconds(daemon) - before, 0.5)
+        self.grow("160M")
+        eventually(lambda: client.call("stats")["expired"] == EXPIRING, "all are gone")
+        self.assertEqual(client.call("count"), count)
 
     def test_a_daemon_that_is_killed_while_the_disk_is_full_starts_again(self):
         with Daemon(data=self.directory + "/data") as daemon:

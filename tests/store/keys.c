@@ -4,6 +4,8 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 
+#include "tests/store/faulty_engine.h"
+
 static struct store *store;
 static struct keys keys;
 static uint64_t now_ms;
@@ -13,6 +15,7 @@ static void setup(void)
     struct store_error error = {.message = ""};
     struct store_options options = {
         .durability = STORE_NONE, .wall_ms = 1000, .log_retain = 1 << 20};
+    faults = (struct faults){.inner = &engine_memory};
     cr_assert_eq(store_open(&store, &options, &error), 0, "%s", error.message);
     keys_init(&keys, store);
     now_ms = 1000;
@@ -170,6 +173,33 @@ Test(keys, an_expiry_transaction_has_at_most_a_thousand_changes)
     cr_assert_eq(expired, 5);
     cr_assert_eq(keys_expire(&keys, now_ms, &expired), 0);
     cr_assert_eq(expired, 0);
+}
+
+/* So that nobody tries again and again while the disk is full. */
+Test(keys, an_expiry_that_fails_is_tried_again_after_a_second_and_says_what_it_did)
+{
+    enum { KEYS = 5, RETRY_MS = 1000 };
+    uint32_t gone = 0;
+    uint32_t expired;
+    for (int i = 0; i < KEYS; i++)
+        put((char[]){(char)('a' + i), 0}, 1500);
+    now_ms = 1500;
+    for (long at = 1;; at++) {
+        faults = (struct faults){.inner = faults.inner, .left = at, .kind = FAULT_FULL};
+        int rc = keys_expire(&keys, now_ms, &expired);
+        faults.left = 0;
+        gone += expired;
+        if (!faults.fired) {
+            cr_assert_eq(rc, 0);
+            break;
+        }
+        cr_assert_neq(rc, 0, "call %ld", at);
+        cr_assert_eq(keys_next_expiry(&keys), now_ms + RETRY_MS);
+        cr_assert_eq(keys_due(&keys, now_ms), gone < KEYS);
+        now_ms += RETRY_MS;
+    }
+    cr_assert_eq(gone, KEYS);
+    cr_assert_eq(keys_next_expiry(&keys), UINT64_MAX);
 }
 
 Test(keys, a_new_expiry_replaces_the_old_one)
