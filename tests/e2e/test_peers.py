@@ -217,6 +217,7 @@ COST = 512  # bytes that one of them takes at most, with 100 bytes of value
 
 class Subscribers(DaemonCase):
     data = "none"
+    options = "--log-retain", "0"  # history would be memory of its own
 
     def test_a_subscriber_that_never_reads_raises_drops_for_the_others(self):
         end = deadline()
