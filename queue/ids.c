@@ -11,12 +11,13 @@
  *    that keeps nothing on disk does not begin with the same ids each time, as long as it does not
  *    take a million a second in the mean.
  *
- * They stay below 2^53 for some two hundred years, for clients that know no integers beyond.
+ * They stay below 2^53 for some two hundred years, for clients that know no integers beyond, and
+ * for salvage, which takes no others for ids. So a clock that is further ahead is not believed.
  */
 enum { IDS_PER_MS = 1024 };
 
 #define IDS_BLOCK   (UINT64_C(1) << 24)
-#define IDS_LAST_MS (UINT64_C(1) << 50) /* a clock beyond this is of no use */
+#define IDS_LAST_MS ((UINT64_C(1) << 43) - (UINT64_C(1) << 35)) /* a year before 2^53 ids */
 #define IDS_FIRST   UINT64_C(1)
 
 static int reserve(struct queues *queues, uint64_t limit)

@@ -19,8 +19,8 @@
  * all that is left of it says that it was purged. What purges and drops had left to be emptied is
  * emptied.
  *
- * It reads each table once, the lists twice, with a few lookups for each entry, and keeps nothing
- * in memory but a line for each queue and for each list.
+ * It reads each table once, those of queues and of lists twice, with a few lookups for each entry,
+ * and keeps nothing in memory but a line for each queue and for each list.
  */
 #ifndef QUEUE_MEND_H
 #define QUEUE_MEND_H

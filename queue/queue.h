@@ -164,7 +164,7 @@ int queue_push(struct queues *queues, struct slice queue, struct slice body,
  * Takes the queue's head: leases it for `lease_ms` (0: as the queue says), or with `pop` removes
  * it. STORE_NOT_FOUND where no job is ready, the queue is paused, or there is none. A ready job
  * that was delivered too often goes to dead here, one whose ttl is over goes away, and the next is
- * tried.
+ * tried; that has happened also where STORE_NOT_FOUND comes of it.
  */
 int queue_take(struct queues *queues, struct slice queue, bool pop, uint64_t lease_ms,
                struct job *job);

@@ -225,6 +225,18 @@ Test(restart, ids_without_a_disk_go_on_behind_the_clock)
     close_all();
 }
 
+Test(restart, ids_stay_below_2_to_the_53rd_where_the_clock_is_far_ahead)
+{
+    static const uint64_t years[] = {UINT64_C(1) << 43, UINT64_C(1) << 45, UINT64_C(1) << 49};
+    fixture_directory = NULL;
+    for (size_t i = 0; i < sizeof years / sizeof years[0]; i++) {
+        now_ms = years[i];
+        open_all();
+        cr_assert_lt(push("q", "a"), UINT64_C(1) << 53);
+        close_all();
+    }
+}
+
 Test(restart, ids_never_run_out_between_turns)
 {
     enum { BLOCK = 1 << 24, TURN = 1 << 20 };
