@@ -367,6 +367,13 @@ def run(*options, env=None, seconds=DEADLINE_S):
 # --- clients ---
 
 
+def close_socket(socket):
+    """One that was monitored, and goes on for a moment, has libzmq's thread wait for whoever is to hear of it."""
+    if not socket.closed:
+        socket.disable_monitor()
+        socket.close(0)
+
+
 class Client:
     """A DEALER (or another type) that sends raw frames or calls methods, one at a time or many."""
 
@@ -389,7 +396,7 @@ class Client:
         self.close()
 
     def close(self):
-        self.socket.close(0)
+        close_socket(self.socket)
 
     def send(self, *frames):
         self.socket.send_multipart(frames)
@@ -545,7 +552,7 @@ class Subscriber:
         return self
 
     def __exit__(self, *_):
-        self.socket.close(0)
+        close_socket(self.socket)
 
     def receive(self, seconds=DEADLINE_S):
         """(topic, decoded payload); payload None for the single frame `w`."""

@@ -213,9 +213,9 @@ class Order(unittest.TestCase):
         """A connection that is made later is served later, by the same thread of the daemon's."""
         socket = zmq.Context.instance().socket(zmq.DEALER)
         self.addCleanup(socket.close, 0)
-        self.addCleanup(socket.disable_monitor)
         monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self.addCleanup(monitor.close, 0)
+        self.addCleanup(socket.disable_monitor)  # first, as in Client.close
         socket.connect(daemon.endpoint)
         self.assertTrue(monitor.poll(1000 * DEADLINE_S))
 
