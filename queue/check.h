@@ -4,8 +4,9 @@
  * agree: each place in a list with the job that is there, each job with its places, its producer's
  * id with the window, what a queue counts with what is in its lists.
  *
- * An examiner for store_inspect (store/inspect.h). It reads each table once, with two lookups or
- * three for each entry, and keeps nothing in memory but a line for each queue and for each list.
+ * An examiner for store_inspect (store/inspect.h). It reads each table once, that of queues twice,
+ * with two lookups or three for each entry, and keeps nothing in memory but a line for each queue
+ * and for each list.
  */
 #ifndef QUEUE_CHECK_H
 #define QUEUE_CHECK_H
