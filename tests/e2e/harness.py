@@ -10,6 +10,7 @@ time is waited for, with a deadline that fails the test.
 """
 
 import ctypes
+import errno
 import itertools
 import os
 import random
@@ -374,6 +375,16 @@ def close_socket(socket):
         socket.close(0)
 
 
+def new_socket(kind):
+    """None while libzmq, which closes sockets behind our back, has too many of them."""
+    try:
+        return zmq.Context.instance().socket(kind)
+    except zmq.ZMQError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        return None
+
+
 class Client:
     """A DEALER (or another type) that sends raw frames or calls methods, one at a time or many."""
 
@@ -381,8 +392,7 @@ class Client:
 
     def __init__(self, daemon, kind=zmq.DEALER, endpoint=None, empty_frame=False, **sockopts):
         self.daemon = daemon
-        self.context = zmq.Context.instance()
-        self.socket = self.context.socket(kind)
+        self.socket = eventually(lambda: new_socket(kind), "sockets that were closed are gone")
         self.socket.linger = 0
         for name, value in sockopts.items():
             self.socket.setsockopt(getattr(zmq, name), value)
