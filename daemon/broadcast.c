@@ -103,13 +103,20 @@ bool broadcast_wants_queues(const struct broadcast *broadcast)
     return broadcast->subscriptions.queues > 0;
 }
 
+/* Whether a peer has sent the message, and not libzmq made it at a connection's end. */
+static bool is_sent(zmq_msg_t *message)
+{
+    return zmq_msg_get(message, ZMQ_SRCFD) >= 0;
+}
+
 void broadcast_receive(struct broadcast *broadcast)
 {
     zmq_msg_t message;
     zmq_msg_init(&message);
     while (zmq_msg_recv(&message, broadcast->socket, ZMQ_DONTWAIT) >= 0)
         subscriptions_note(&broadcast->subscriptions,
-                           slice_of(zmq_msg_data(&message), zmq_msg_size(&message)));
+                           slice_of(zmq_msg_data(&message), zmq_msg_size(&message)),
+                           !is_sent(&message));
     zmq_msg_close(&message);
     broadcast->used = false;
 }

@@ -48,20 +48,53 @@ static void take_back(struct subscriptions *subscriptions, struct slice topic)
     subscriptions->bytes -= OVERHEAD + topic.size;
 }
 
-void subscriptions_note(struct subscriptions *subscriptions, struct slice message)
+/* A topic that is in doubt has this as its `user`. */
+static char doubt;
+
+/* XPUB says that a topic is wanted when nobody wanted it before, so that a doubt was right. */
+static bool ends_doubt(const struct subscriptions *subscriptions, struct slice topic)
+{
+    struct prefix *known = prefixes_find(&subscriptions->topics, topic);
+    if (known == NULL || known->user != &doubt)
+        return false;
+    known->user = NULL;
+    return true;
+}
+
+static void put_in_doubt(const struct subscriptions *subscriptions, struct slice topic)
+{
+    struct prefix *known = prefixes_find(&subscriptions->topics, topic);
+    if (known != NULL)
+        known->user = &doubt;
+}
+
+static void count_topic(struct subscriptions *subscriptions, struct slice topic, bool more)
+{
+    if (topic.size == 0 || topic.data[0] == TOPIC_CHANGE)
+        count(&subscriptions->changes, more);
+    if (topic.size == 0 || topic.data[0] == TOPIC_QUEUE)
+        count(&subscriptions->queues, more);
+}
+
+static bool may_be_sent(struct slice topic)
+{
+    return topic.size == 0 || (topic.size <= MAX_TOPIC &&
+                               (topic.data[0] == TOPIC_CHANGE || topic.data[0] == TOPIC_QUEUE));
+}
+
+void subscriptions_note(struct subscriptions *subscriptions, struct slice message, bool certain)
 {
     if (message.size == 0 || message.data[0] > SUBSCRIBE)
         return;
     bool more = message.data[0] == SUBSCRIBE;
     struct slice topic = slice_of(message.data + 1, message.size - 1);
-    bool changes = topic.size == 0 || topic.data[0] == TOPIC_CHANGE;
-    bool queues = topic.size == 0 || topic.data[0] == TOPIC_QUEUE;
-    if (topic.size > MAX_TOPIC || (!changes && !queues))
+    if (!may_be_sent(topic) || (more && ends_doubt(subscriptions, topic)))
         return;
-    if (changes)
-        count(&subscriptions->changes, more);
-    if (queues)
-        count(&subscriptions->queues, more);
+    if (!more && !certain) {
+        put_in_doubt(subscriptions, topic);
+        return;
+    }
+    count_topic(subscriptions, topic, more);
     if (more)
         add(subscriptions, topic);
     else

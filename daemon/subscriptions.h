@@ -27,8 +27,13 @@ struct subscriptions {
 void subscriptions_init(struct subscriptions *subscriptions, uint64_t seed);
 void subscriptions_free(struct subscriptions *subscriptions);
 
-/* Takes note of what a subscriber has sent: 1 or 0, and the topic that it wants, or no more. */
-void subscriptions_note(struct subscriptions *subscriptions, struct slice message);
+/*
+ * Takes note of 1 or 0, and the topic that somebody wants, or nobody does any longer. The latter is
+ * `certain` when libzmq says it because a connection has ended. Otherwise a peer has: XPUB hands
+ * that on also where the peer never wanted the topic, and others do. So it stays, until it is
+ * certain; that no one wants it meanwhile costs messages that are made in vain, and no more.
+ */
+void subscriptions_note(struct subscriptions *subscriptions, struct slice message, bool certain);
 
 /* Whether anybody may want a message with this topic. */
 bool subscriptions_want(const struct subscriptions *subscriptions, struct slice topic);

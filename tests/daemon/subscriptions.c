@@ -22,7 +22,7 @@ static void note(char command, const char *topic)
 {
     char message[64];
     size_t size = (size_t)snprintf(message, sizeof message, "%c%s", command, topic);
-    subscriptions_note(&subscriptions, slice_of(message, size));
+    subscriptions_note(&subscriptions, slice_of(message, size), true);
 }
 
 static bool wants(const char *topic)
@@ -72,10 +72,10 @@ Test(subscriptions, of_topics_that_no_message_has_nothing_is_kept)
     note(1, "h");
     note(1, "other");
     note(2, "k");
-    subscriptions_note(&subscriptions, slice_of(long_topic, sizeof long_topic));
-    subscriptions_note(&subscriptions, slice_of("", 0));
+    subscriptions_note(&subscriptions, slice_of(long_topic, sizeof long_topic), true);
+    subscriptions_note(&subscriptions, slice_of("", 0), true);
     cr_assert(subscriptions.bytes == 0 && subscriptions.changes == 0 && subscriptions.unknown == 0);
-    subscriptions_note(&subscriptions, slice_of(long_topic, sizeof long_topic - 1));
+    subscriptions_note(&subscriptions, slice_of(long_topic, sizeof long_topic - 1), true);
     cr_assert_eq(subscriptions.changes, 1);
 }
 
@@ -102,4 +102,35 @@ Test(subscriptions, more_than_fit_want_everything_until_they_are_taken_back)
     }
     cr_assert(subscriptions.bytes == 0 && subscriptions.changes == 0);
     cr_assert_not(wants("k00000000"));
+}
+
+static void note_of_a_peer(char command, const char *topic)
+{
+    char message[64];
+    size_t size = (size_t)snprintf(message, sizeof message, "%c%s", command, topic);
+    subscriptions_note(&subscriptions, slice_of(message, size), false);
+}
+
+Test(subscriptions, a_peer_cannot_say_that_nobody_wants_a_topic)
+{
+    note_of_a_peer(1, "ka");
+    note_of_a_peer(0, "ka");
+    note_of_a_peer(0, "ka");
+    note_of_a_peer(0, "kb");
+    cr_assert(wants("ka") && !wants("kb"));
+    cr_assert_eq(subscriptions.changes, 1);
+    note(0, "ka");
+    cr_assert_not(wants("ka"));
+    cr_assert(subscriptions.changes == 0 && subscriptions.bytes == 0);
+}
+
+Test(subscriptions, a_topic_that_was_taken_back_and_is_wanted_again_is_there_once)
+{
+    note_of_a_peer(1, "ka");
+    note_of_a_peer(0, "ka");
+    note_of_a_peer(1, "ka");
+    cr_assert_eq(subscriptions.changes, 1);
+    note(0, "ka");
+    cr_assert_not(wants("ka"));
+    cr_assert(subscriptions.changes == 0 && subscriptions.bytes == 0);
 }
