@@ -4,6 +4,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "daemon/handshakes.h"
+
 /* Whom the dynamic linker gives to libzmq. */
 #define FOR_LIBZMQ __attribute__((visibility("default")))
 
@@ -40,5 +42,9 @@ FOR_LIBZMQ int accept4(int fd, struct sockaddr *addr, unsigned *addr_len, int fl
     int peer = (int)syscall(SYS_accept4, fd, addr, addr_len, flags);
     if (peer < 0 && errno == EMFILE)
         errno = ENFILE;
-    return peer;
+    if (peer < 0 || handshakes_begin(peer))
+        return peer;
+    close(peer);
+    errno = ENFILE;
+    return -1;
 }

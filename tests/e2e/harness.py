@@ -610,6 +610,16 @@ class Subscriber:
             for _, payload in itertools.islice(self.messages(b"k"), count)
         ]
 
+    def changes_up_to(self, seq):
+        """All changes before a heartbeat that says this seq, or a later one."""
+        found = []
+        while True:
+            topic, payload = self.receive()
+            if topic[:1] == b"k":
+                found.append(params_of(payload, "change"))
+            elif topic[:1] == b"h" and params_of(payload, "heartbeat")[2] >= seq:
+                return found
+
     def heartbeat(self):
         """The next heartbeat: [epoch, drops, seq, oldest]."""
         return params_of(next(self.messages(b"h"))[1], "heartbeat")

@@ -1,5 +1,6 @@
 """Peers that misbehave, leave, or are many: each costs itself, and nobody else."""
 
+import contextlib
 import os
 import pathlib
 import resource
@@ -98,27 +99,16 @@ class Requests(DaemonCase):
             with Client(self.daemon, ROUTING_ID=b"again") as client:
                 self.assertIs(client.call("ping"), True)
 
-    def test_the_newest_connection_has_the_routing_id(self):
-        with Client(self.daemon, ROUTING_ID=b"twin", RECONNECT_IVL=-1) as first:
-            self.assertIs(first.call("ping"), True)
-            with Client(self.daemon, ROUTING_ID=b"twin") as second:
-                for _ in range(20):
-                    self.assertIs(second.call("ping"), True)
-                self.assertFalse(first.socket.poll(0), "a reply to somebody else")
-            self.assert_serves()
-
-    def test_one_that_lost_its_routing_id_and_went_on_sending_may_leave(self):
-        with Client(self.daemon, ROUTING_ID=b"heir", RECONNECT_IVL=-1) as first:
-            self.assertIs(first.call("ping"), True)
-            with Client(self.daemon, ROUTING_ID=b"heir") as second:
-                self.assertIs(second.call("ping"), True)
-                for msgid in range(10):
-                    first.send_request(msgid, "ping")
-                self.assertFalse(first.socket.poll(100), "an answer to a former connection")
-        end = time.monotonic() + 6  # as long as any timer of that connection could have run
-        while time.monotonic() < end:
-            self.assert_serves()
-            time.sleep(0.1)
+    def test_those_that_chose_the_same_routing_id_are_told_apart(self):
+        with Client(self.daemon, ROUTING_ID=b"twin") as first, \
+                Client(self.daemon, ROUTING_ID=b"twin") as second:
+            for msgid in range(20):
+                for client, name in (first, "first"), (second, "second"):
+                    client.send_request(msgid, "put", self.key + name, msgid)
+                    client.send_request(msgid, "get", self.key + name)
+                for client in first, second:
+                    self.assertEqual(check_reply(client.receive_payload())[1:3], [msgid, None])
+                    self.assertEqual(check_reply(client.receive_payload())[3][0], msgid)
 
     def test_many_peers_come_and_go(self):
         for _ in range(300 if not LONG else 3000):
@@ -306,6 +296,27 @@ class Subscribers(DaemonCase):
                 subscriber.welcome()
             self.call("put", self.key, 1)
         self.assertIs(self.call("ping"), True)
+
+    def test_a_peer_cannot_take_back_what_others_have_subscribed_to(self):
+        topic = b"k" + self.key.encode()
+        with Daemon(publish=["tcp://127.0.0.1:*"], data="none") as daemon, Client(daemon) as client, \
+                Subscriber(daemon, self.key.encode()) as subscriber:
+            subscriber.welcome()
+            peer = Peer(daemon.broadcast, b"SUB")
+            eventually(lambda: peer.receive() or peer.ready, "it is greeted")
+            peer.ask([b"\0" + topic, b"\1kother"])
+            peer.socket.settimeout(0.1)
+
+            def hears():
+                client.call("put", "other", 1)
+                with contextlib.suppress(TimeoutError):
+                    peer.receive()
+                return any(b"other" in frame for frame in peer.replies)
+
+            eventually(hears, "what it wants itself")
+            version = client.call("put", self.key, 1)
+            self.assertEqual([change[2][0] for change in subscriber.changes_up_to(version)], [version])
+            peer.socket.close()
 
     def test_many_subscribers_all_hear_everything(self):
         subscribers = [Subscriber(self.daemon, self.key.encode()) for _ in range(60)]

@@ -6,22 +6,25 @@ import struct
 import termios
 
 GREETING = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\x00NULL" + bytes(16) + b"\0" + bytes(31)
-LARGE, COMMAND = 2, 4  # flags of a frame
-READY = b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER"
+MORE, LARGE, COMMAND = 1, 2, 4  # flags of a frame
+READY = b"\x05READY\x0bSocket-Type\0\0\0"
 PING, PING_TTL, PONG = b"\x04PING", 2, b"\x04PONG"
 
 
-def frame(flags, body):
+def frame(flags, body, large=False):
+    """One frame, with its size in 8 bytes where it has to be so or is wanted so."""
+    if large or len(body) > 255:
+        return bytes([flags | LARGE]) + struct.pack(">Q", len(body)) + body
     return bytes([flags, len(body)]) + body
 
 
 class Peer:
     """One connection to a TCP endpoint; `replies` are its payloads as far as they have come."""
 
-    def __init__(self, endpoint):
+    def __init__(self, endpoint, kind=b"DEALER"):
         host, port = endpoint.removeprefix("tcp://").rsplit(":", 1)
         self.socket = socket.create_connection((host, int(port)))
-        self.socket.sendall(GREETING + frame(COMMAND, READY))
+        self.socket.sendall(GREETING + frame(COMMAND, READY + bytes([len(kind)]) + kind))
         self.bytes = b""
         self.greeted = self.ready = False
         self.replies = []
