@@ -2,12 +2,6 @@
 #include "daemon/handshakes.h"
 
 #include <stdatomic.h>
-#include <stdint.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-/* Whom the dynamic linker gives to libzmq. */
-#define FOR_LIBZMQ __attribute__((visibility("default")))
 
 /*
  * How far a peer is with what it says before its first message: a greeting, and one frame with the
@@ -104,20 +98,16 @@ bool handshakes_begin(int fd)
     return true;
 }
 
-/* As <sys/socket.h> has it. */
-ssize_t recv(int fd, void *buffer, size_t size, int flags);
-
-FOR_LIBZMQ ssize_t recv(int fd, void *buffer, size_t size, int flags)
+bool handshakes_hear(int fd, uint8_t *bytes, size_t size)
 {
-    ssize_t count = syscall(SYS_recvfrom, fd, buffer, size, flags, NULL, NULL);
-    if (count <= 0 || fd >= MAX_FILES)
-        return count;
+    if (fd < 0 || fd >= MAX_FILES)
+        return true;
     struct handshake handshake = atomic_load_explicit(&handshakes[fd], memory_order_relaxed);
     if (!handshake.goes_on)
-        return count;
+        return true;
     bool good = true;
-    for (ssize_t i = 0; i < count && good && handshake.goes_on; i++)
-        good = hear(&handshake, (uint8_t *)buffer + i);
+    for (size_t i = 0; i < size && good && handshake.goes_on; i++)
+        good = hear(&handshake, bytes + i);
     atomic_store_explicit(&handshakes[fd], handshake, memory_order_relaxed);
-    return good ? count : 0;
+    return good;
 }

@@ -6,21 +6,26 @@
  * while others' messages are read (`!_more`, fq.cpp). By each of these assertions any client could
  * end the process, and no option of libzmq's prevents it.
  *
- * So cubbyd has a recv of its own, which the dynamic linker gives libzmq before the C library's. In
+ * So what libzmq receives is looked at until the handshake is over (interposed.h: recv). In
  * the command READY, the first frame of a connection, the property Identity is misspelt, so that
  * libzmq draws an id as for a peer that has chosen none. A peer of ZMTP 1 or 2, which says its id
  * in another way, is disconnected at once (libzmq would do it when its time for a handshake is
- * over), and so is one with a READY of more than 8 KiB. All else is as the C library has it.
+ * over), and so is one with a READY of more than 8 KiB. All else goes by as it is.
  *
- * The call has no argument that could carry how far a connection is, hence state that belongs to
- * the process, by file descriptor.
+ * Nothing that could carry how far a connection is comes with its bytes, hence state that belongs
+ * to the process, by file descriptor.
  */
 #ifndef DAEMON_HANDSHAKES_H
 #define DAEMON_HANDSHAKES_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 /* A peer is connected by this file. False where no handshake can be watched: let nobody in then. */
 bool handshakes_begin(int fd);
+
+/* These bytes have come from it, and may be changed. False where the connection is to end. */
+bool handshakes_hear(int fd, uint8_t *bytes, size_t size);
 
 #endif

@@ -4,7 +4,7 @@
  * each of `enum call`, in the machine's order.
  *
  * What libzmq and the daemon call to wait and to wake each other is counted; epoll_wait, which
- * cubbyd defines itself, where that asks the system (daemon/guards.h).
+ * cubbyd defines itself, where that asks the system (daemon/interposed.h).
  */
 #include <dlfcn.h>
 #include <fcntl.h>

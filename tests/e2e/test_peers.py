@@ -369,7 +369,7 @@ class FewDescriptors(unittest.TestCase):
 
 
 class Pings(unittest.TestCase):
-    """libzmq answers pings of a client that is gone, which once ended the daemon (daemon/guards.h)."""
+    """libzmq answers pings of a client that is gone, which once ended the daemon (daemon/interposed.h)."""
 
     def test_a_client_with_pings_may_die_behind_a_disk_that_stands_still(self):
         daemon = Daemon(listen=["tcp://127.0.0.1:*"])
