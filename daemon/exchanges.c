@@ -5,6 +5,7 @@
 #include "daemon/clock.h"
 #include "daemon/deferred.h"
 #include "daemon/inbox.h"
+#include "daemon/waits.h"
 
 /* A request of this turn, and its reply where it has one. */
 struct exchange {
@@ -152,6 +153,7 @@ static void connection_ended(void *context, int file)
 {
     struct exchanges *exchanges = context;
     watches_connection_ended(exchanges->service->watches, file);
+    waits_connection_ended(exchanges->service, file);
 }
 
 void exchanges_read_connections(struct exchanges *exchanges)
@@ -172,6 +174,17 @@ static int connection_of(struct exchanges *exchanges, struct exchange *exchange,
         return 0;
     exchanges_read_connections(exchanges);
     return router_connection(exchange->message);
+}
+
+/*
+ * The request waits, and not longer than its connection lasts; as above, what was said before is
+ * read before.
+ */
+static void note_wait(struct exchanges *exchanges, const struct exchange *exchange)
+{
+    struct router_message *message = exchange->message;
+    exchanges_read_connections(exchanges);
+    waits_came_by(exchanges->service, message->id, exchange->msgid, router_connection(message));
 }
 
 /* Of what may take long it is noted how long it took. */
@@ -205,8 +218,10 @@ static void carry_out(struct exchanges *exchanges, struct exchange *exchange,
         exchange->size = exchanges->replies.size - exchange->offset;
         exchange->tag = answer.tag;
         exchange->first = answer.first;
-        if (answer.later)
+        if (answer.later) {
+            note_wait(exchanges, exchange);
             exchange->answer = WIRE_ANSWER_NONE;
+        }
     }
     exchange->seq = store_seq(exchanges->store);
     router_drop_payload(exchange->message);

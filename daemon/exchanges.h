@@ -73,7 +73,7 @@ void exchanges_flush(struct exchanges *exchanges, struct broadcast *broadcast);
 /* Sends what is in the service's outbox, and empties it. */
 void exchanges_send_outbox(struct exchanges *exchanges);
 
-/* Takes what libzmq says of connections: watches of those that have ended go. */
+/* Takes what libzmq says of connections: watches and waits of those that have ended go. */
 void exchanges_read_connections(struct exchanges *exchanges);
 
 /* When a turn has something to do even if nothing more comes. 0: at once; UINT64_MAX: nothing. */

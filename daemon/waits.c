@@ -88,6 +88,19 @@ enum wire_code waits_begin(struct call *call)
     return WIRE_BUSY;
 }
 
+/* Those of one client with one msgid that came before are of the same connection. */
+void waits_came_by(struct service *service, struct slice peer, uint64_t msgid, int connection)
+{
+    struct waiter *waiter = waiters_find(service->waiters, peer, msgid);
+    if (waiter != NULL && connection > 0)
+        waiters_connect(service->waiters, waiter, connection);
+}
+
+void waits_connection_ended(struct service *service, int connection)
+{
+    (void)waiters_remove_connection(service->waiters, connection);
+}
+
 static struct peer peer_of(const struct wait *wait)
 {
     return (struct peer){.id = wait->peer, .empty_frame = wait->empty_frame};

@@ -31,6 +31,16 @@ int waits_hand_out(struct service *service, struct slice queue, const struct han
 /* The request of this call, which found no job, waits; after its transaction has ended. */
 enum wire_code waits_begin(struct call *call);
 
+/*
+ * The newest wait of this client with that msgid, whose request is carried out, came by this
+ * connection, a file descriptor, and ends with it; 0: unknown. To be said before the connection's
+ * end is, and after the end of an earlier one with the same number.
+ */
+void waits_came_by(struct service *service, struct slice peer, uint64_t msgid, int connection);
+
+/* The connection with this number has ended: so have its waits, without a word. */
+void waits_connection_ended(struct service *service, int connection);
+
 /* Ends all waits of this client with that msgid with an empty array. False: there are none. */
 bool waits_cancel(struct service *service, const struct peer *peer, uint64_t msgid);
 

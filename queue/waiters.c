@@ -6,7 +6,8 @@
 
 /*
  * A waiter has a place in the line of each queue that it named. Lines are found by the queue's name
- * and waiters by client and msgid, in hash tables; those with a deadline are in a heap.
+ * and waiters by client and msgid, and by connection, in hash tables; those with a deadline are in
+ * a heap.
  */
 
 enum { FIRST_BUCKETS = 64, FIRST_HEAP = 64 };
@@ -29,13 +30,21 @@ struct place {
     struct place *behind;
 };
 
+/* A waiter in a bucket of a hash table. */
+struct hook {
+    struct waiter *waiter;
+    struct hook *next;
+    struct hook **link; /* what points to it there; NULL: it is in none */
+};
+
 struct waiter {
     struct wait wait; /* its peer is behind the places */
     struct waiter *older;
     struct waiter *newer;
-    struct waiter *next_of_bucket;
-    struct waiter **link_of_bucket; /* what points to it there */
+    struct hook by_msgid;
+    struct hook by_connection;
     uint64_t hash;
+    int connection;   /* 0: unknown */
     uint32_t heap_at; /* from 1 on; 0: it has no deadline */
     uint32_t places;
     struct place place[];
@@ -49,11 +58,12 @@ struct waiters {
     struct waiter *newest;
     uint64_t seed;
     struct line **lines;
-    struct waiter **by_msgid;
+    struct hook **by_msgid;
+    struct hook **by_connection;
     uint32_t lines_count;
-    uint32_t line_buckets; /* powers of two */
-    uint32_t waiter_buckets;
-    struct waiter **heap; /* heap[0] has the earliest deadline */
+    uint32_t line_buckets;   /* powers of two */
+    uint32_t waiter_buckets; /* of both tables */
+    struct waiter **heap;    /* heap[0] has the earliest deadline */
     uint32_t heap_count;
     uint32_t heap_capacity;
 };
@@ -66,8 +76,9 @@ struct waiters *waiters_new(uint32_t most)
     waiters->most = most;
     waiters->line_buckets = waiters->waiter_buckets = FIRST_BUCKETS;
     waiters->lines = calloc(FIRST_BUCKETS, sizeof(struct line *));
-    waiters->by_msgid = calloc(FIRST_BUCKETS, sizeof(struct waiter *));
-    if (waiters->lines == NULL || waiters->by_msgid == NULL ||
+    waiters->by_msgid = calloc(FIRST_BUCKETS, sizeof(struct hook *));
+    waiters->by_connection = calloc(FIRST_BUCKETS, sizeof(struct hook *));
+    if (waiters->lines == NULL || waiters->by_msgid == NULL || waiters->by_connection == NULL ||
         getrandom(&waiters->seed, sizeof waiters->seed, 0) != sizeof waiters->seed)
         waiters_free(&waiters);
     return waiters;
@@ -84,6 +95,7 @@ void waiters_free(struct waiters **pointer)
     }
     free(waiters->lines);
     free(waiters->by_msgid);
+    free(waiters->by_connection);
     free(waiters->heap);
     free(waiters);
     *pointer = NULL;
@@ -269,40 +281,82 @@ static uint64_t hash_client(const struct waiters *waiters, struct slice peer, ui
     return hash_bytes(waiters->seed ^ msgid * UINT64_C(0x9e3779b97f4a7c15), peer);
 }
 
-static struct waiter **client_bucket(const struct waiters *waiters, uint64_t hash)
+static struct hook **client_bucket(const struct waiters *waiters, uint64_t hash)
 {
     return &waiters->by_msgid[hash & (waiters->waiter_buckets - 1)];
 }
 
+/* As they are: the kernel gives the lowest that is free, so they spread by themselves. */
+static struct hook **connection_bucket(const struct waiters *waiters, int connection)
+{
+    return &waiters->by_connection[(uint32_t)connection & (waiters->waiter_buckets - 1)];
+}
+
 /* At a cost that is always the same, since a client may use one msgid for all its waits. */
-static void put_in_bucket(struct waiters *waiters, struct waiter *waiter)
+static void hook_in(struct hook **bucket, struct hook *hook, struct waiter *waiter)
 {
-    struct waiter **link = client_bucket(waiters, waiter->hash);
-    waiter->next_of_bucket = *link;
-    if (*link != NULL)
-        (*link)->link_of_bucket = &waiter->next_of_bucket;
-    waiter->link_of_bucket = link;
-    *link = waiter;
+    *hook = (struct hook){.waiter = waiter, .next = *bucket, .link = bucket};
+    if (hook->next != NULL)
+        hook->next->link = &hook->next;
+    *bucket = hook;
 }
 
-static void take_from_bucket(struct waiter *waiter)
+static void unhook(struct hook *hook)
 {
-    *waiter->link_of_bucket = waiter->next_of_bucket;
-    if (waiter->next_of_bucket != NULL)
-        waiter->next_of_bucket->link_of_bucket = waiter->link_of_bucket;
+    if (hook->link == NULL)
+        return;
+    *hook->link = hook->next;
+    if (hook->next != NULL)
+        hook->next->link = hook->link;
+    hook->link = NULL;
 }
 
+static void put_in_buckets(struct waiters *waiters, struct waiter *waiter)
+{
+    hook_in(client_bucket(waiters, waiter->hash), &waiter->by_msgid, waiter);
+    if (waiter->connection > 0)
+        hook_in(connection_bucket(waiters, waiter->connection), &waiter->by_connection, waiter);
+}
+
+/* Where memory is out they stay as they are, like lines. */
 static void grow_clients(struct waiters *waiters)
 {
     uint32_t buckets = 2 * waiters->waiter_buckets;
-    struct waiter **by_msgid = calloc(buckets, sizeof(struct waiter *));
-    if (by_msgid == NULL)
+    struct hook **by_msgid = calloc(buckets, sizeof(struct hook *));
+    struct hook **by_connection = calloc(buckets, sizeof(struct hook *));
+    if (by_msgid == NULL || by_connection == NULL) {
+        free(by_msgid);
+        free(by_connection);
         return;
+    }
     free(waiters->by_msgid);
+    free(waiters->by_connection);
     waiters->by_msgid = by_msgid;
+    waiters->by_connection = by_connection;
     waiters->waiter_buckets = buckets;
     for (struct waiter *waiter = waiters->oldest; waiter != NULL; waiter = waiter->newer)
-        put_in_bucket(waiters, waiter);
+        put_in_buckets(waiters, waiter);
+}
+
+void waiters_connect(struct waiters *waiters, struct waiter *waiter, int connection)
+{
+    unhook(&waiter->by_connection);
+    waiter->connection = connection;
+    hook_in(connection_bucket(waiters, connection), &waiter->by_connection, waiter);
+}
+
+uint32_t waiters_remove_connection(struct waiters *waiters, int connection)
+{
+    uint32_t removed = 0;
+    struct hook *next;
+    for (struct hook *hook = *connection_bucket(waiters, connection); hook != NULL; hook = next) {
+        next = hook->next;
+        if (hook->waiter->connection != connection)
+            continue;
+        waiters_remove(waiters, hook->waiter);
+        removed++;
+    }
+    return removed;
 }
 
 /* Waiters. */
@@ -367,14 +421,15 @@ int waiters_add(struct waiters *waiters, const struct wait *wait, const struct s
     }
     if (waiters->count >= waiters->waiter_buckets)
         grow_clients(waiters);
-    put_in_bucket(waiters, waiter);
+    put_in_buckets(waiters, waiter);
     put_in_order(waiters, waiter);
     return 0;
 }
 
 void waiters_remove(struct waiters *waiters, struct waiter *waiter)
 {
-    take_from_bucket(waiter);
+    unhook(&waiter->by_msgid);
+    unhook(&waiter->by_connection);
     take_from_order(waiters, waiter);
     leave_lines(waiters, waiter);
     clear_deadline(waiters, waiter);
@@ -402,11 +457,11 @@ struct waiter *waiters_due(const struct waiters *waiters, uint64_t now_ms)
 struct waiter *waiters_find(const struct waiters *waiters, struct slice peer, uint64_t msgid)
 {
     uint64_t hash = hash_client(waiters, peer, msgid);
-    struct waiter *waiter = *client_bucket(waiters, hash);
-    while (waiter != NULL && !(waiter->hash == hash && waiter->wait.msgid == msgid &&
-                               slice_equal(waiter->wait.peer, peer)))
-        waiter = waiter->next_of_bucket;
-    return waiter;
+    struct hook *hook = *client_bucket(waiters, hash);
+    while (hook != NULL && !(hook->waiter->hash == hash && hook->waiter->wait.msgid == msgid &&
+                             slice_equal(hook->waiter->wait.peer, peer)))
+        hook = hook->next;
+    return hook != NULL ? hook->waiter : NULL;
 }
 
 struct waiter *waiters_oldest(const struct waiters *waiters)

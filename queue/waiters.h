@@ -8,6 +8,8 @@
  *     waiters_first                whose turn it is, when a queue has got jobs
  *     waiters_due                  whose time is over
  *     waiters_find                 whom its client calls back
+ *     waiters_connect              by which connection its client is there
+ *     waiters_remove_connection    that has ended, and nobody is there to be answered
  *     waiters_remove               it is answered
  */
 #ifndef QUEUE_WAITERS_H
@@ -59,6 +61,14 @@ struct waiter *waiters_oldest(const struct waiters *waiters);
 
 /* Who came next; NULL: nobody. */
 struct waiter *waiters_newer(const struct waiter *waiter);
+
+/*
+ * The waiter's client is there by this connection, a number of no other meaning here, above 0. None
+ * has one at first. The other removes all that have that one, at a cost that grows with them and
+ * not with those who wait: how many.
+ */
+void waiters_connect(struct waiters *waiters, struct waiter *waiter, int connection);
+uint32_t waiters_remove_connection(struct waiters *waiters, int connection);
 
 const struct wait *waiter_wait(const struct waiter *waiter);
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "queue/waiters.h"
+#include "daemon/waits.h"
 #include "requests.h"
 
 enum { MAX_TEXT = 1 << 16, MAX_TRANSCRIPT = 1 << 22, MAX_PARAMS = 1024, MAX_NUMBERS = 1 << 14 };
@@ -151,6 +151,12 @@ struct sent {
 static struct sent turn[TURN];
 static size_t turn_count;
 
+/* Each has one, by the first letter of its name; who is called by another letter, none. */
+static int connection_of(const char *peer)
+{
+    return peer[0] <= 'c' ? peer[0] - 'a' + 1 : 0;
+}
+
 static void send(struct side *of, const char *peer, uint64_t msgid, const char *method,
                  const char *params)
 {
@@ -160,6 +166,8 @@ static void send(struct side *of, const char *peer, uint64_t msgid, const char *
     sent->peer = fixture->peer.id;
     sent->offset = fixture->replies.size;
     fixture_send(fixture, msgid, method, params);
+    if (fixture->answer.later)
+        waits_came_by(&fixture->service, sent->peer, msgid, connection_of(peer));
     sent->size = fixture->replies.size - sent->offset;
     sent->first = fixture->answer.first;
 }
@@ -401,6 +409,8 @@ static void run(struct side *of, unsigned seed, unsigned turn_size)
         }
         const char *peer = peers[draw(&seed, PEERS)];
         random_request(before, &seed, method, params);
+        if (draw(&seed, 50) == 0)
+            waits_connection_ended(&of->fixture.service, 1 + (int)draw(&seed, PEERS));
         send(of, peer, i % 8, method, params);
         if ((i + 1) % turn_size == 0)
             end_turn(of);
@@ -569,6 +579,77 @@ Test(abandoned, a_job_that_comes_back_by_it_goes_to_who_waits)
     end_turn(side);
     cr_assert(said("ben:[1,2,c0,[[#"), "%s", side->said);
     cr_assert_eq(service_next_due(&side->fixture.service), UINT64_MAX);
+}
+
+/* Connections that have ended. */
+
+TestSuite(gone, .init = setup, .fini = teardown);
+
+static void end_connection(const char *peer)
+{
+    waits_connection_ended(&side->fixture.service, connection_of(peer));
+}
+
+Test(gone, a_job_goes_past_those_whose_connection_has_ended_in_the_same_turn_uncounted)
+{
+    for (unsigned i = 0; i < 20; i++)
+        call(side, "ann", "queue.reserve", "[\"q\",{\"wait\":nil}]");
+    call(side, "ben", "queue.reserve", "[\"q\",{\"wait\":nil}]");
+    cr_assert_eq(waiters(), 21);
+    side->said[0] = '\0';
+    end_connection("ann");
+    cr_assert_eq(waiters(), 1);
+    call(side, "eve", "queue.push", "[\"q\",7]");
+    cr_assert(said("ben:[1,1,c0,[[#"), "%s", side->said);
+    cr_assert_null(strstr(side->said, "ann:"), "%s", side->said);
+    cr_assert_eq(side->fixture.counters.returned, 0);
+    cr_assert_eq(waiters(), 0);
+}
+
+Test(gone, waits_whose_connection_is_unknown_stay)
+{
+    call(side, "dan", "queue.reserve", "[\"q\",{\"wait\":nil}]");
+    waits_came_by(&side->fixture.service, slice_of_text("dan"), 1, 0);
+    waits_connection_ended(&side->fixture.service, 0);
+    end_connection("ann");
+    call(side, "eve", "queue.push", "[\"q\",7]");
+    cr_assert(said("dan:[1,1,c0,[[#"), "%s", side->said);
+}
+
+Test(gone, the_end_of_an_earlier_connection_with_that_number_ends_no_later_wait)
+{
+    call(side, "ann", "queue.reserve", "[\"q\",{\"wait\":nil}]");
+    end_connection("ann");
+    call(side, "anna", "queue.reserve", "[\"q\",{\"wait\":nil}]");
+    cr_assert_eq(waiters(), 1);
+    call(side, "eve", "queue.push", "[\"q\",7]");
+    cr_assert(said("anna:[1,1,c0,[[#"), "%s", side->said);
+}
+
+Test(gone, a_reply_that_was_made_before_is_not_taken_back)
+{
+    call(side, "ann", "queue.reserve", "[\"q\",{\"wait\":nil}]");
+    begin_turn(side);
+    send(side, "eve", 2, "queue.push", "[\"q\",7]");
+    end_connection("ann");
+    uint64_t tag = outbox_message(&side->fixture.service.outbox, 0).tag;
+    end_turn(side);
+    cr_assert(said("ann:[1,1,c0,[[#"), "%s", side->said);
+    service_undelivered(&side->fixture.service, tag, true);
+    begin_turn(side);
+    end_turn(side);
+    cr_assert_eq(side->fixture.counters.returned, 1);
+}
+
+Test(gone, waits_stay_ended_where_the_turn_came_to_nothing)
+{
+    call(side, "ann", "queue.reserve", "[\"q\",{\"wait\":nil}]");
+    begin_turn(side);
+    send(side, "ann", 2, "queue.reserve", "[\"q\",{\"wait\":nil}]");
+    end_connection("ann");
+    abandon();
+    cr_assert_str_eq(side->said, "");
+    cr_assert_eq(waiters(), 0);
 }
 
 /* Replies that could not be sent. */

@@ -2,8 +2,13 @@
 nobody, peers that leave, the broadcast of queues, restarts. Who waits is known by the statistics of
 the queue, so nothing here hopes that something has arrived."""
 
+import contextlib
 import itertools
+import os
+import pathlib
 import signal
+import subprocess
+import sys
 import threading
 import unittest
 
@@ -14,6 +19,7 @@ from harness import (
     params_of, request, result_of, seeded, unpack,
 )
 
+WORKERS = 300
 PRECISION_MS = 1000  # of a deadline; the requirement is 10, but the machine may be busy
 
 
@@ -22,11 +28,15 @@ class WaitCase(DaemonCase):
         super().setUp()
         self.queue = self.id().rsplit(".", 1)[-1]
         self.waiting = 0
+        eventually(lambda: self.all_waiters() == 0, "the waits of the test before have ended")
 
     def another(self, **options):
         client = Client(self.daemon, **options)
         self.addCleanup(client.close)
         return client
+
+    def all_waiters(self):
+        return self.call("stats")["waiters"]
 
     def waiters(self, queue=None):
         try:
@@ -36,9 +46,9 @@ class WaitCase(DaemonCase):
 
     def wait(self, client, msgid=1, queues=None, method="queue.reserve", **options):
         """Sends a request that waits, and sees that it does."""
-        before = self.call("stats")["waiters"]
+        before = self.all_waiters()
         client.send_request(msgid, method, queues or self.queue, {"wait": None, **options})
-        eventually(lambda: self.call("stats")["waiters"] == before + 1, "it waits")
+        eventually(lambda: self.all_waiters() == before + 1, "it waits")
 
     def push(self, body=None, queue=None, **options):
         return self.call("queue.push", queue or self.queue, body, options)[0]
@@ -398,58 +408,82 @@ class Pauses(WaitCase):
         self.assertEqual(self.told(self.client), [])
 
 
+class Workers:
+    """A process with so many connections, each of which waits for a job; to be killed."""
+
+    PROGRAM = """
+import sys, zmq
+from harness import request
+endpoint, queue, count = sys.argv[1:]
+sockets = [zmq.Context.instance().socket(zmq.DEALER) for _ in range(int(count))]
+for socket in sockets:
+    socket.connect(endpoint)
+    socket.send(request(1, "queue.reserve", queue, {"wait": None}))
+sys.stdin.read()
+"""
+
+    def __init__(self, daemon, queue, count):
+        self.process = subprocess.Popen(
+            [sys.executable, "-B", "-c", self.PROGRAM, daemon.endpoint, queue, str(count)],
+            stdin=subprocess.PIPE, cwd=os.path.dirname(os.path.abspath(__file__)))
+
+    def kill(self):
+        self.process.kill()
+        self.process.communicate()
+
+
 class Peers(WaitCase):
-    """ROUTER learns that a peer has left when it sends."""
+    """Waits end with their connection."""
 
     def leave(self, client):
         connections = self.call("stats")["connections"]
         client.close()
         eventually(lambda: self.call("stats")["connections"] < connections, "it has left")
 
-    def test_a_job_for_one_who_has_left_goes_to_the_next_uncounted(self):
+    def test_waits_end_with_their_connection(self):
         gone, there = self.another(), self.another()
-        self.wait(gone)
+        for msgid in range(1, 4):
+            self.wait(gone, msgid)
         self.wait(there)
         self.leave(gone)
+        self.assertEqual(self.all_waiters(), 1)
+        before = self.call("stats")
+        self.push("body")
+        self.assertEqual(self.bodies(there), ["body"])
+        self.assert_no_detour(before)
+
+    def test_a_job_goes_past_many_workers_that_were_killed(self):
+        killed = Workers(self.daemon, self.queue, WORKERS)
+        self.addCleanup(killed.kill)
+        eventually(lambda: self.all_waiters() == WORKERS, "the workers wait")
+        there = self.another()
+        self.wait(there)
+        killed.kill()
+        eventually(lambda: self.all_waiters() == 1, "their waits have ended")
+        before = self.call("stats")
         job = self.push("body")
         ((number, _, _, _, deliveries, *_),) = self.told(there)
         self.assertEqual((number, deliveries), (job, 1))
-        self.assertEqual(self.waiters(), 0)
+        self.assert_no_detour(before)
 
-    def test_it_goes_back_to_its_own_place(self):
+    def assert_no_detour(self, before):
+        stats = self.call("stats")
+        for name in ("returned", "undelivered"):
+            self.assertEqual(stats[name], before[name], name)
+
+    def test_a_wait_does_not_end_with_a_former_connection_of_the_same_number(self):
         gone = self.another()
-        self.wait(gone, count=2)
-        self.leave(gone)
-        self.client.batch(*(["queue.push", self.queue, number] for number in range(3)))
-        eventually(lambda: self.counts() == (3, 0), "the jobs are back")
-        rows = self.call("queue.peek", self.queue)
-        self.assertEqual([(row["body"], row["deliveries"]) for row in rows],
-                         [(0, 0), (1, 0), (2, 0)])
-
-    def test_a_popped_job_comes_back_too(self):
-        gone = self.another()
-        self.wait(gone, method="queue.pop")
-        self.leave(gone)
-        job = self.push({"x": 1}, priority=3, id="a", ttl=1000000)
-        eventually(lambda: self.counts() == (1, 0), "the job is back")
-        row = self.call("queue.job", job)
-        self.assertEqual((row["body"], row["priority"], row["deliveries"]), ({"x": 1}, 3, 0))
-        self.assertEqual(row["expires_at"], row["pushed_at"] + 1000000)
-        self.assertEqual(self.call("queue.push", self.queue, 2, {"id": "a"}), [job, True])
-        self.assertEqual(self.call("queue.stats", self.queue)["acked"], 0)
-
-    def test_many_who_have_left_cost_a_job_no_delivery(self):
-        gone = [self.another() for _ in range(20)]
-        for client in gone:
-            self.wait(client)
-        for client in gone:
-            self.leave(client)
-        there = self.another()
-        self.wait(there)
-        self.push("body")
-        ((_, _, body, _, deliveries, *_),) = self.told(there)
-        self.assertEqual((body, deliveries), ("body", 1))
-        self.assertGreaterEqual(self.call("stats")["returned"], 20)
+        for number in range(100):
+            gone.send_request(1, "queue.reserve", self.queue, {"wait": None})
+            self.assertIs(gone.call("ping"), True)
+            gone.close()
+            there = self.another()
+            there.send_request(1, "queue.reserve", self.queue, {"wait": None})
+            self.assertIs(there.call("ping"), True)
+            eventually(lambda: self.all_waiters() == 1, "the former one's wait has ended")
+            self.push(number)
+            self.assertEqual(self.bodies(there), [number])
+            gone = there
 
     def test_a_job_reserved_in_a_batch_stays_leased(self):
         self.push()
@@ -459,6 +493,74 @@ class Peers(WaitCase):
         eventually(lambda: self.counts() == (0, 1), "the job is leased")
         gone.close()
         self.assertEqual(self.counts(), (0, 1))
+
+
+class TooLate(WaitCase):
+    """Who leaves once the job is given to him, but before it is sent: the disk stands between."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = Daemon()
+        cls.addClassCleanup(cls.daemon.clean)
+        cls.switch = pathlib.Path(cls.daemon.directory, "waits")
+        cls.daemon.env.update(LD_PRELOAD=os.environ["FAILING_DISK_LIBRARY"], WAITING_DISK=str(cls.switch))
+        cls.daemon.start()
+        with Client(cls.daemon) as client:
+            client.call("ping")
+            cls.listening = cls.sockets() - 1
+
+    @classmethod
+    def sockets(cls):
+        """How many the daemon has open."""
+        directory = f"/proc/{cls.daemon.process.pid}/fd"
+        with contextlib.suppress(FileNotFoundError):  # one was closed meanwhile
+            links = [os.readlink(f"{directory}/{name}") for name in os.listdir(directory)]
+            return sum(link.startswith("socket:") for link in links)
+        return -1
+
+    def serve_one_who_leaves(self, *pushes, behind=None, **options):
+        gone, pusher, reached = self.another(), self.another(), pathlib.Path(f"{self.switch}.reached")
+        self.wait(gone, **options)
+        if behind is not None:
+            self.wait(behind)
+        pusher.call("ping")
+        sockets = self.listening + (3 if behind is None else 4)
+        eventually(lambda: self.sockets() == sockets, "nobody else is there")
+        reached.unlink(missing_ok=True)
+        self.switch.touch()
+        self.addCleanup(self.switch.unlink, missing_ok=True)
+        pusher.send_request(1, "batch", [["queue.push", [self.queue, *push]] for push in pushes])
+        eventually(reached.exists, "the commit waits for the disk")
+        gone.close()
+        eventually(lambda: self.sockets() == sockets - 1, "libzmq has let go of it")
+        self.switch.unlink()
+        self.assertIsNone(check_reply(pusher.receive_payload())[2])
+
+    def test_a_job_goes_to_the_next_uncounted(self):
+        there, before = self.another(), self.call("stats")["returned"]
+        self.serve_one_who_leaves(["body"], behind=there)
+        ((_, _, body, _, deliveries, *_),) = self.told(there)
+        self.assertEqual((body, deliveries), ("body", 1))
+        self.assertEqual(self.waiters(), 0)
+        self.assertEqual(self.call("stats")["returned"], before + 1)
+
+    def test_jobs_go_back_to_their_own_places(self):
+        self.serve_one_who_leaves([0], [1], [2], count=2)
+        eventually(lambda: self.counts() == (3, 0), "the jobs are back")
+        rows = self.call("queue.peek", self.queue)
+        self.assertEqual([(row["body"], row["deliveries"]) for row in rows],
+                         [(0, 0), (1, 0), (2, 0)])
+
+    def test_a_popped_job_comes_back_too(self):
+        self.serve_one_who_leaves([{"x": 1}, {"priority": 3, "id": "a", "ttl": 1000000}],
+                                  method="queue.pop")
+        eventually(lambda: self.counts() == (1, 0), "the job is back")
+        (row,) = self.call("queue.peek", self.queue)
+        row = self.call("queue.job", row["id"])
+        self.assertEqual((row["body"], row["priority"], row["deliveries"]), ({"x": 1}, 3, 0))
+        self.assertEqual(row["expires_at"], row["pushed_at"] + 1000000)
+        self.assertEqual(self.call("queue.push", self.queue, 2, {"id": "a"}), [row["id"], True])
+        self.assertEqual(self.call("queue.stats", self.queue)["acked"], 0)
 
 
 class Announcements(WaitCase):
@@ -570,6 +672,19 @@ class Fairness(WaitCase):
 
 
 class Limits(unittest.TestCase):
+    def test_waits_of_a_client_that_is_gone_do_not_count(self):
+        with Daemon(data="none") as daemon, Client(daemon) as other:
+            names = [f"q{number}" for number in range(1000)]
+            with Client(daemon) as client:
+                for msgid in range(1000):
+                    client.send_request(msgid, "queue.pop", names, {"wait": None})
+                eventually(lambda: other.call("stats")["waiters"] == 1000, "all wait")
+                with self.assertRaises(CubbyError) as caught:
+                    other.call("queue.pop", "q", {"wait": 5})
+                self.assertEqual(caught.exception.code, "busy")
+            eventually(lambda: other.call("stats")["waiters"] == 0, "they have ended")
+            self.assertEqual(other.call("queue.pop", "q", {"wait": 5}), [])
+
     def test_too_many_names_are_busy_and_a_job_that_is_there_is_not(self):
         with Daemon(data="none") as daemon, Client(daemon) as client, Client(daemon) as other:
             names = [f"q{number}" for number in range(1000)]

@@ -176,11 +176,55 @@ Test(waiters, nor_do_they_name_more_queues_than_are_allowed)
     cr_assert_eq(waiters_add(waiters, &wait, queues, 1), 0);
 }
 
+static void connect(uint64_t msgid, int connection)
+{
+    waiters_connect(waiters, waiters_find(waiters, slice_of_text("peer"), msgid), connection);
+}
+
+Test(waiters, those_of_a_connection_that_has_ended_go_and_no_others)
+{
+    cr_assert_eq(add("peer", 1, QUEUE_FOREVER, "a"), 0);
+    cr_assert_eq(add("peer", 2, 100, "a b"), 0);
+    cr_assert_eq(add("peer", 3, 200, "b"), 0);
+    cr_assert_eq(add("peer", 4, QUEUE_FOREVER, "a"), 0);
+    connect(1, 5);
+    connect(2, 5);
+    connect(3, 5 + 1024); /* of the same bucket */
+    cr_assert_eq(waiters_remove_connection(waiters, 6), 0);
+    cr_assert_eq(waiters_remove_connection(waiters, 5), 2);
+    cr_assert_eq(waiters_count(waiters), 2);
+    cr_assert_eq(first("a"), 4);
+    cr_assert_eq(first("b"), 3);
+    cr_assert_eq(waiters_next_due(waiters), 200);
+    cr_assert_eq(waiters_remove_connection(waiters, 5), 0);
+}
+
+Test(waiters, the_connection_that_was_said_last_is_the_one)
+{
+    cr_assert_eq(add("peer", 1, QUEUE_FOREVER, "a"), 0);
+    connect(1, 5);
+    connect(1, 6);
+    cr_assert_eq(waiters_remove_connection(waiters, 5), 0);
+    cr_assert_eq(waiters_remove_connection(waiters, 6), 1);
+}
+
+Test(waiters, one_that_was_served_is_no_longer_of_its_connection)
+{
+    cr_assert_eq(add("peer", 1, QUEUE_FOREVER, "a"), 0);
+    cr_assert_eq(add("peer", 2, QUEUE_FOREVER, "a"), 0);
+    connect(1, 5);
+    connect(2, 5);
+    serve("a");
+    cr_assert_eq(waiters_remove_connection(waiters, 5), 1);
+    cr_assert_eq(waiters_count(waiters), 0);
+}
+
 /* What it has to be: all waiters in the order in which they came. */
 struct expected {
     uint64_t msgid; /* unique; the peer is msgid % 3 */
     uint64_t deadline_ms;
     unsigned queues; /* bits */
+    int connection;
 };
 
 static struct expected list[MOST];
@@ -197,6 +241,10 @@ static int draw(int below)
 static const char *const peers[] = {"a", "bb", "ccc"};
 static const char *const names[] = {"0", "1", "2", "3", "4", "5"};
 enum { QUEUES = sizeof names / sizeof names[0] };
+
+/* 0: unknown; the others are of one bucket, and of two. */
+static const int connections[] = {0, 1, 2, 1 + 4096, 2 + 4096};
+enum { CONNECTIONS = sizeof connections / sizeof connections[0] };
 
 static void check(uint64_t now_ms)
 {
@@ -246,6 +294,20 @@ static void come(uint64_t msgid, uint64_t now_ms)
     int rc = add(peers[msgid % 3], msgid, one->deadline_ms, queues);
     cr_assert_eq(rc, list_count == MOST ? WAITERS_BUSY : 0);
     list_count += rc == 0;
+    one->connection = connections[draw(CONNECTIONS)];
+    if (rc == 0 && one->connection > 0)
+        waiters_connect(waiters, waiters_find(waiters, slice_of_text(peers[msgid % 3]), msgid),
+                        one->connection);
+}
+
+static void end_connection(int connection)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < list_count; i++)
+        if (list[i].connection != connection)
+            list[kept++] = list[i];
+    cr_assert_eq(waiters_remove_connection(waiters, connection), list_count - kept);
+    list_count = kept;
 }
 
 Test(waiters, at_random_they_are_what_a_list_says)
@@ -268,6 +330,8 @@ Test(waiters, at_random_they_are_what_a_list_says)
             leave(waiters_first(waiters, slice_of_text(names[action % QUEUES])));
         for (struct waiter *due; action == 17 && (due = waiters_due(waiters, now_ms)) != NULL;)
             leave(due);
+        if (action == 18 && draw(4) == 0)
+            end_connection(connections[1 + draw(CONNECTIONS - 1)]);
         check(now_ms);
     }
 }
