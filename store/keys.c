@@ -327,23 +327,25 @@ int keys_next(struct keys_walk *walk, struct slice *key, struct keys_entry *entr
 
 /* Expiry. */
 
-/* The first of the index: STORE_NOT_FOUND where nothing ever expires. */
-static int first_due(struct keys *keys, struct slice *index)
+/* The first of the index: STORE_NOT_FOUND where nothing ever expires, STORE_CORRUPT. */
+static int first_due(struct keys *keys, uint64_t *expires_at_ms, struct slice *key)
 {
     struct engine_cursor *cursor = store_cursor(keys->store, STORE_EXPIRY);
-    struct slice none;
+    struct slice index, none;
     if (cursor == NULL)
         return STORE_NO_MEMORY;
-    return cursor->methods->cursor_seek(cursor, slice_of("", 0), index, &none);
+    int rc = cursor->methods->cursor_seek(cursor, slice_of("", 0), &index, &none);
+    return rc == 0 ? keys_read_expiry_key(index, expires_at_ms, key) : rc;
 }
 
 /* Looks when the next key is due and remembers it. */
 static void look_up_expiry(struct keys *keys)
 {
-    struct slice index;
-    int rc = first_due(keys, &index);
+    uint64_t expires_at_ms;
+    struct slice key;
+    int rc = first_due(keys, &expires_at_ms, &key);
     if (rc == 0)
-        keys->no_expiry_before_ms = index_time(index);
+        keys->no_expiry_before_ms = expires_at_ms;
     else if (rc == STORE_NOT_FOUND)
         keys->no_expiry_before_ms = UINT64_MAX;
 }
@@ -366,17 +368,16 @@ bool keys_due(struct keys *keys, uint64_t now_ms)
 /* In a transaction: removes the first of the index where it is due, else STORE_NOT_FOUND. */
 static int expire_first(struct keys *keys)
 {
-    uint8_t key[KEYS_MAX_KEY];
-    struct slice index;
-    int rc = first_due(keys, &index);
+    uint8_t bytes[KEYS_MAX_KEY];
+    uint64_t expires_at_ms;
+    struct slice key;
+    int rc = first_due(keys, &expires_at_ms, &key);
     if (rc != 0)
         return rc;
-    uint64_t expires_at_ms = index_time(index);
-    size_t size = index.size - EXPIRY_SIZE;
     if (expires_at_ms > store_now(keys->store))
         return STORE_NOT_FOUND;
-    memcpy(key, index.data + EXPIRY_SIZE, size); /* the view ends with the first write */
-    return remove_entry(keys, slice_of(key, size), expires_at_ms, STORE_CHANGE_EXPIRE);
+    memcpy(bytes, key.data, key.size); /* the view ends with the first write */
+    return remove_entry(keys, slice_of(bytes, key.size), expires_at_ms, STORE_CHANGE_EXPIRE);
 }
 
 int keys_expire(struct keys *keys, uint64_t now_ms, uint32_t *expired_keys)

@@ -202,6 +202,25 @@ Test(keys, an_expiry_that_fails_is_tried_again_after_a_second_and_says_what_it_d
     cr_assert_eq(keys_next_expiry(&keys), UINT64_MAX);
 }
 
+Test(keys, an_index_that_is_damaged_expires_nothing_and_is_looked_at_again)
+{
+    const struct slice none = {0};
+    uint8_t large[KEYS_MAX_EXPIRY_KEY + 1] = {0};
+    const struct slice indexes[] = {slice_of("short", 5), slice_of(large, sizeof large)};
+    for (size_t i = 0; i < sizeof indexes / sizeof indexes[0]; i++) {
+        uint32_t expired = 1;
+        store_begin(store, now_ms);
+        cr_assert_eq(store_put(store, STORE_EXPIRY, indexes[i], none, none, STORE_QUIET), 0);
+        cr_assert_eq(store_end(store, NULL), 0);
+        cr_expect_eq(keys_expire(&keys, now_ms, &expired), STORE_CORRUPT);
+        cr_expect_eq(expired, 0);
+        cr_expect_gt(keys_next_expiry(&keys), now_ms);
+        store_begin(store, now_ms);
+        cr_assert_eq(store_delete(store, STORE_EXPIRY, indexes[i], STORE_QUIET), 0);
+        cr_assert_eq(store_end(store, NULL), 0);
+    }
+}
+
 Test(keys, a_new_expiry_replaces_the_old_one)
 {
     uint32_t expired;
