@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <zmq.h>
 
+#include "daemon/interposed.h"
 #include "wire/limits.h"
 
 /* I/O threads, as ZMQ_AFFINITY has them. */
@@ -67,6 +68,7 @@ static void *close_failed(void *socket)
 
 void *sockets_new_context(void)
 {
+    interposed_begin();
     void *context = zmq_ctx_new();
     if (context != NULL && zmq_ctx_set(context, ZMQ_IO_THREADS, IO_THREADS) == 0)
         return context;

@@ -1,4 +1,6 @@
 /* Without daemon/interposed.c those with a router end by an assertion of libzmq 4.3.4. */
+#include "daemon/interposed.h"
+
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <limits.h>
@@ -35,6 +37,7 @@ static const char message_and_ping[] = "\0\x01m\x04\x07\x04PING\0\0";
 static void open_router(const char *endpoint)
 {
     int few = FEW, none = 0;
+    interposed_begin();
     zmq = zmq_ctx_new();
     router = zmq_socket(zmq, ZMQ_ROUTER);
     cr_assert_eq(zmq_setsockopt(router, ZMQ_RCVHWM, &few, sizeof few), 0);
