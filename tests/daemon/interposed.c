@@ -1,7 +1,6 @@
 /* Without daemon/interposed.c those with a router end by an assertion of libzmq 4.3.4. */
-#include "daemon/interposed.h"
+#include "raw_peers.h"
 
-#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <limits.h>
 #include <stdio.h>
@@ -15,79 +14,12 @@
 #include <zmq.h>
 
 enum {
-    DEADLINE_MS = 20000,
     MESSAGES = 20,
     FEW = 2, /* messages that may wait, less than half of them */
-    GREETING = 64,
     NOTHING = 1 << 30,
     LINKS = 300,
     SPARE = 64, /* descriptors above those in use */
 };
-
-static void *zmq, *router;
-
-/* ZMTP 3.1: who speaks, by which mechanism, as what kind of socket. */
-static const char greeting[] =
-    "\xff\0\0\0\0\0\0\0\0\x7f\x03\x01NULL\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
-    "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
-    "\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06"
-    "DEALER";
-static const char message_and_ping[] = "\0\x01m\x04\x07\x04PING\0\0";
-
-static void open_router(const char *endpoint)
-{
-    int few = FEW, none = 0;
-    interposed_begin();
-    zmq = zmq_ctx_new();
-    router = zmq_socket(zmq, ZMQ_ROUTER);
-    cr_assert_eq(zmq_setsockopt(router, ZMQ_RCVHWM, &few, sizeof few), 0);
-    cr_assert_eq(zmq_setsockopt(router, ZMQ_LINGER, &none, sizeof none), 0);
-    cr_assert_eq(zmq_bind(router, endpoint), 0);
-}
-
-static void close_router(void)
-{
-    zmq_close(router);
-    zmq_ctx_term(zmq);
-}
-
-static void send_all(int file, const char *bytes, size_t size)
-{
-    cr_assert_eq(send(file, bytes, size, 0), (ssize_t)size);
-}
-
-/* Until the router has said who it is, in a greeting and a command. */
-static void receive_greeting(int file)
-{
-    unsigned char bytes[GREETING + 2], command[UCHAR_MAX];
-    cr_assert_eq(recv(file, bytes, sizeof bytes, MSG_WAITALL), (ssize_t)sizeof bytes);
-    cr_assert_eq(recv(file, command, bytes[GREETING + 1], MSG_WAITALL), bytes[GREETING + 1]);
-}
-
-/* A peer that has said who it is, and heard it from the router. */
-static int new_peer(void)
-{
-    const struct timeval deadline = {.tv_sec = DEADLINE_MS / 1000};
-    int file = socket(AF_INET, SOCK_STREAM, 0);
-    char endpoint[64];
-    size_t size = sizeof endpoint;
-    cr_assert_eq(zmq_getsockopt(router, ZMQ_LAST_ENDPOINT, endpoint, &size), 0);
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port =
-                                      htons((uint16_t)strtol(strrchr(endpoint, ':') + 1, NULL, 10)),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    setsockopt(file, SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof deadline);
-    cr_assert_eq(connect(file, (struct sockaddr *)&address, sizeof address), 0);
-    send_all(file, greeting, sizeof greeting - 1);
-    receive_greeting(file);
-    return file;
-}
-
-static int wait_for(short what)
-{
-    zmq_pollitem_t item = {.socket = router, .events = what};
-    return zmq_poll(&item, 1, DEADLINE_MS);
-}
 
 /* Which ends the connection for the other side at once. */
 static void reset(int file)
@@ -97,33 +29,13 @@ static void reset(int file)
     close(file);
 }
 
-static int receive_messages(int count)
-{
-    char frame[16];
-    int received = 0;
-    for (; received < count && wait_for(ZMQ_POLLIN) == 1; received++) {
-        cr_assert_eq(zmq_recv(router, frame, sizeof frame, 0), 5); /* the routing id */
-        cr_assert_eq(zmq_recv(router, frame, sizeof frame, 0), 1);
-    }
-    return received;
-}
-
-/* The router's I/O thread has done what it had to when a new peer came. */
-static void expect_served(void)
-{
-    int peer = new_peer();
-    send_all(peer, message_and_ping, sizeof message_and_ping - 1);
-    cr_expect_eq(receive_messages(1), 1);
-    close(peer);
-}
-
 Test(interposed, a_peer_with_pings_may_leave_while_it_is_not_read_from, .fini = close_router)
 {
-    char bytes[MESSAGES * sizeof message_and_ping];
+    char bytes[MESSAGES * MESSAGE_SIZE];
     size_t size = 0;
-    open_router("tcp://127.0.0.1:*");
-    for (int i = 0; i < MESSAGES; i++, size += sizeof message_and_ping - 1)
-        memcpy(bytes + size, message_and_ping, sizeof message_and_ping - 1);
+    open_router("tcp://127.0.0.1:*", FEW);
+    for (int i = 0; i < MESSAGES; i++, size += MESSAGE_SIZE)
+        memcpy(bytes + size, message_and_ping, MESSAGE_SIZE);
     int peer = new_peer();
     send_all(peer, bytes, size);
     cr_assert_eq(wait_for(ZMQ_POLLIN), 1);
@@ -285,7 +197,7 @@ static void *new_monitor(void)
 {
     const int any = 0, deadline = DEADLINE_MS;
     cr_assert_eq(zmq_socket_monitor(router, "inproc://events", ZMQ_EVENT_ACCEPT_FAILED), 0);
-    void *monitor = zmq_socket(zmq, ZMQ_PAIR);
+    void *monitor = zmq_socket(context, ZMQ_PAIR);
     zmq_setsockopt(monitor, ZMQ_RCVHWM, &any, sizeof any);
     zmq_setsockopt(monitor, ZMQ_RCVTIMEO, &deadline, sizeof deadline);
     cr_assert_eq(zmq_connect(monitor, "inproc://events"), 0);
@@ -299,7 +211,7 @@ Test(interposed, an_ipc_endpoint_outlives_the_last_descriptor, .fini = close_rou
     int taken[SPARE], count = 0;
     snprintf(address.sun_path, sizeof address.sun_path, "/tmp/cubby-interposed-%d", (int)getpid());
     snprintf(endpoint, sizeof endpoint, "ipc://%s", address.sun_path);
-    open_router(endpoint);
+    open_router(endpoint, FEW);
     void *monitor = new_monitor();
     int peer = socket(AF_UNIX, SOCK_STREAM, 0);
 
@@ -312,7 +224,7 @@ Test(interposed, an_ipc_endpoint_outlives_the_last_descriptor, .fini = close_rou
 
     while (count > 0)
         close(taken[--count]);
-    send_all(peer, greeting, sizeof greeting - 1);
+    send_all(peer, greeting, GREETING_SIZE);
     receive_greeting(peer);
     close(peer);
     zmq_close(monitor);
