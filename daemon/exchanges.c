@@ -164,27 +164,26 @@ void exchanges_read_connections(struct exchanges *exchanges)
 }
 
 /*
- * Which connection a request that concerns a watch came by; 0 for others. What was said of an
- * earlier one with the same number is read before: it must not end what begins here.
+ * Which connection the request came by. What was said of an earlier one with the same number is
+ * read before: it must not end what begins here.
  */
-static int connection_of(struct exchanges *exchanges, struct exchange *exchange,
-                         enum wire_method method)
+static int connection_of(struct exchanges *exchanges, const struct exchange *exchange)
 {
-    if (method != WIRE_METHOD_WATCH && method != WIRE_METHOD_WATCH_CREDIT)
-        return 0;
     exchanges_read_connections(exchanges);
     return router_connection(exchange->message);
 }
 
-/*
- * The request waits, and not longer than its connection lasts; as above, what was said before is
- * read before.
- */
+/* Of requests that concern a watch it is to be known before they are carried out. */
+static bool concerns_watch(enum wire_method method)
+{
+    return method == WIRE_METHOD_WATCH || method == WIRE_METHOD_WATCH_CREDIT;
+}
+
+/* The request waits, and not longer than its connection lasts. */
 static void note_wait(struct exchanges *exchanges, const struct exchange *exchange)
 {
-    struct router_message *message = exchange->message;
-    exchanges_read_connections(exchanges);
-    waits_came_by(exchanges->service, message->id, exchange->msgid, router_connection(message));
+    int connection = connection_of(exchanges, exchange);
+    waits_came_by(exchanges->service, exchange->message->id, exchange->msgid, connection);
 }
 
 /* Of what may take long it is noted how long it took. */
@@ -192,9 +191,10 @@ static struct service_answer execute(struct exchanges *exchanges, struct exchang
                                      struct arrival *arrival)
 {
     const struct wire_request *request = &arrival->request;
-    const struct peer peer = {.id = exchange->message->id,
-                              .empty_frame = exchange->message->empty_frame,
-                              .connection = connection_of(exchanges, exchange, request->method)};
+    const struct peer peer = {
+        .id = exchange->message->id,
+        .empty_frame = exchange->message->empty_frame,
+        .connection = concerns_watch(request->method) ? connection_of(exchanges, exchange) : 0};
     exchange->is_long = deferred_may_take_long(request);
     if (!exchange->is_long)
         return service_execute(exchanges->service, request, &peer, exchanges->time_ms,

@@ -42,9 +42,8 @@ enum log_durability {
 };
 
 enum {
-    LOG_SEGMENT_SIZE = 16 << 20, /* the usual size of a segment */
-    LOG_MEMORY_SEGMENT_SIZE =
-        1 << 20, /* of one in memory, where nothing is gained by larger ones */
+    LOG_SEGMENT_SIZE = 16 << 20,       /* the usual size of a segment */
+    LOG_MEMORY_SEGMENT_SIZE = 1 << 20, /* and of one in memory */
     LOG_MIN_SEGMENT_SIZE = 64 << 10,
     LOG_RESERVE = 1 << 20,   /* kept for deletes when the disk is full; at most a quarter segment */
     LOG_MAX_GROUP = 1 << 30, /* bytes of a group: more is STORE_FULL */
