@@ -9,6 +9,7 @@ The daemon is the program that CUBBYD names. Nothing here sleeps and hopes: ever
 time is waited for, with a deadline that fails the test.
 """
 
+import contextlib
 import ctypes
 import errno
 import itertools
@@ -508,6 +509,15 @@ def result_of(payload, msgid):
     if error is not None:
         raise CubbyError(*error)
     return result
+
+
+def open_sockets(daemon):
+    """How many it has."""
+    files, count = f"/proc/{daemon.process.pid}/fd", 0
+    for name in os.listdir(files):
+        with contextlib.suppress(OSError):  # it has just been closed
+            count += os.readlink(f"{files}/{name}").startswith("socket:")
+    return count
 
 
 def resident_size(daemon):

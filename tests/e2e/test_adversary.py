@@ -11,7 +11,8 @@ import time
 import unittest
 
 from harness import (
-    DEADLINE_S, LONG, MAX_MESSAGE, Client, Daemon, Subscriber, check_reply, deadline, eventually, request, seeded,
+    DEADLINE_S, LONG, MAX_MESSAGE, Client, Daemon, Subscriber, check_reply, deadline, eventually, open_sockets,
+    request, seeded,
 )
 from zmtp import COMMAND, LARGE, MORE, PING, PING_TTL, PONG, frame
 
@@ -193,16 +194,6 @@ class Friends:
             self.test.assertEqual(heard, self.written)
 
 
-def sockets_of(daemon):
-    """How many it has open."""
-    files = pathlib.Path("/proc", str(daemon.process.pid), "fd")
-    count = 0
-    for file in files.iterdir():
-        with contextlib.suppress(OSError):  # it has just been closed
-            count += os.readlink(file).startswith("socket:")
-    return count
-
-
 class Adversary(unittest.TestCase):
     def setUp(self):
         self.random = seeded(self)
@@ -226,7 +217,7 @@ class Adversary(unittest.TestCase):
         for foe in self.foes:
             foe.leave()
         friends.work()
-        eventually(lambda: sockets_of(self.daemon) == friends.sockets(), "connections are let go")
+        eventually(lambda: open_sockets(self.daemon) == friends.sockets(), "connections are let go")
         friends.check()
         for client in friends.clients:
             client.close()

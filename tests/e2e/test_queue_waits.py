@@ -2,7 +2,6 @@
 nobody, peers that leave, the broadcast of queues, restarts. Who waits is known by the statistics of
 the queue, so nothing here hopes that something has arrived."""
 
-import contextlib
 import itertools
 import os
 import pathlib
@@ -16,7 +15,7 @@ import zmq
 
 from harness import (
     Client, CubbyError, Daemon, DaemonCase, Subscriber, check_reply, deadline, eventually,
-    params_of, request, result_of, seeded, unpack,
+    open_sockets, params_of, request, result_of, seeded, unpack,
 )
 
 WORKERS = 300
@@ -507,16 +506,7 @@ class TooLate(WaitCase):
         cls.daemon.start()
         with Client(cls.daemon) as client:
             client.call("ping")
-            cls.listening = cls.sockets() - 1
-
-    @classmethod
-    def sockets(cls):
-        """How many the daemon has open."""
-        directory = f"/proc/{cls.daemon.process.pid}/fd"
-        with contextlib.suppress(FileNotFoundError):  # one was closed meanwhile
-            links = [os.readlink(f"{directory}/{name}") for name in os.listdir(directory)]
-            return sum(link.startswith("socket:") for link in links)
-        return -1
+            cls.listening = open_sockets(cls.daemon) - 1
 
     def serve_one_who_leaves(self, *pushes, behind=None, **options):
         gone, pusher, reached = self.another(), self.another(), pathlib.Path(f"{self.switch}.reached")
@@ -525,14 +515,14 @@ class TooLate(WaitCase):
             self.wait(behind)
         pusher.call("ping")
         sockets = self.listening + (3 if behind is None else 4)
-        eventually(lambda: self.sockets() == sockets, "nobody else is there")
+        eventually(lambda: open_sockets(self.daemon) == sockets, "nobody else is there")
         reached.unlink(missing_ok=True)
         self.switch.touch()
         self.addCleanup(self.switch.unlink, missing_ok=True)
         pusher.send_request(1, "batch", [["queue.push", [self.queue, *push]] for push in pushes])
         eventually(reached.exists, "the commit waits for the disk")
         gone.close()
-        eventually(lambda: self.sockets() == sockets - 1, "libzmq has let go of it")
+        eventually(lambda: open_sockets(self.daemon) == sockets - 1, "libzmq has let go of it")
         self.switch.unlink()
         self.assertIsNone(check_reply(pusher.receive_payload())[2])
 

@@ -237,6 +237,16 @@ Test(restart, ids_stay_below_2_to_the_53rd_where_the_clock_is_far_ahead)
     }
 }
 
+/* Those of the next run. */
+static void expect_ids_behind(uint64_t last)
+{
+    close_all();
+    now_ms = 1000;
+    open_all();
+    cr_assert_gt(push("q", "a"), last);
+    close_all();
+}
+
 Test(restart, ids_never_run_out_between_turns)
 {
     enum { BLOCK = 1 << 24, TURN = 1 << 20 };
@@ -252,11 +262,7 @@ Test(restart, ids_never_run_out_between_turns)
         }
         turn_end();
     }
-    close_all();
-    now_ms = 1000;
-    open_all();
-    cr_assert_gt(push("q", "a"), last);
-    close_all();
+    expect_ids_behind(last);
 }
 
 /* What is cancelled leaves nothing in the turn, but the ids that it took are used up. */
@@ -275,11 +281,7 @@ Test(restart, ids_do_not_run_out_by_transactions_that_are_cancelled)
         cancel();
         turn_end();
     }
-    close_all();
-    now_ms = 1000;
-    open_all();
-    cr_assert_gt(push("q", "a"), last);
-    close_all();
+    expect_ids_behind(last);
 }
 
 Test(restart, ids_that_are_not_reserved_are_not_given_out)
